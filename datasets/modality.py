@@ -1,0 +1,145 @@
+"""Modalities and bands: what a sensor's numbers mean, and which representation each step works in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Smallest backscatter that is told apart from zero, in linear power (-50 dB): below every sensor's noise floor.
+POWER_FLOOR = 1e-5
+
+
+class Unit(StrEnum):
+    """Unit of a band's values in its file, after scale and offset."""
+
+    REFLECTANCE = "reflectance"
+    LINEAR_POWER = "linear_power"
+    AMPLITUDE = "amplitude"
+    DB = "db"
+    KELVIN = "kelvin"
+    DIGITAL_NUMBER = "digital_number"
+
+
+#: Backscatter units: averaged and resampled in linear power, shown to the network in dB.
+BACKSCATTER = frozenset({Unit.LINEAR_POWER, Unit.AMPLITUDE, Unit.DB})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """One band of a modality.
+
+    Attributes
+    ----------
+    name
+        Name in the field's usage: ``red``, ``VV``, ``B10``.
+    unit
+        Unit of ``scale * DN + offset``.
+    index
+        1-based position in the file; ``None`` means by order of declaration.
+    scale, offset
+        From digital number to ``unit``.
+    nodata
+        Digital number that means "no observation"; ``None`` asks the file.
+    resampling
+        Rule when the grid changes at about the same pixel size: ``nearest``, ``bilinear`` or ``cubic``.
+        Downsampling always averages.
+    """
+
+    name: str
+    unit: Unit
+    index: int | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: float | None = None
+    resampling: str = "bilinear"
+
+    @property
+    def is_backscatter(self) -> bool:
+        """Whether the band holds radar backscatter."""
+        return self.unit in BACKSCATTER
+
+    @property
+    def working_unit(self) -> Unit:
+        """Unit that the arrays of a :class:`~equipoise.datasets.scene.Scene` carry."""
+        return Unit.LINEAR_POWER if self.is_backscatter else self.unit
+
+    @property
+    def network_unit(self) -> Unit:
+        """Unit at the network's door: dB for backscatter, the working unit otherwise."""
+        return Unit.DB if self.is_backscatter else self.unit
+
+    def to_working(self, digital_number: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Convert file values to the working unit.
+
+        Parameters
+        ----------
+        digital_number
+            Any shape, float32, as stored; NaN passes through.
+
+        Returns
+        -------
+        Same shape, float32: linear power for backscatter, ``unit`` otherwise.
+        """
+        value = digital_number * np.float32(self.scale) + np.float32(self.offset)
+        if self.unit is Unit.AMPLITUDE:
+            return value * value
+        if self.unit is Unit.DB:
+            return np.power(np.float32(10), value / np.float32(10), dtype=np.float32)
+        return value
+
+    def to_network(self, working: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Convert working values to the network's unit (dB for backscatter); shape and NaN are kept."""
+        if self.is_backscatter:
+            return np.float32(10) * np.log10(np.maximum(working, np.float32(POWER_FLOOR)))
+        return working
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """A sensor type and the bands that are used of it, in order.
+
+    Attributes
+    ----------
+    name
+        Short name, an open set: ``eo``, ``sar``, ``ir``, ``dem``.
+    bands
+        Bands in the order of every array's band axis.
+    """
+
+    name: str
+    bands: tuple[Band, ...]
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Names in band order."""
+        return tuple(band.name for band in self.bands)
+
+    def to_network(self, working: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Convert an array (band, y, x) from working to network units; NaN stays NaN."""
+        return np.stack([band.to_network(layer) for band, layer in zip(self.bands, working, strict=True)])
+
+
+def implausible_unit(unit: Unit, values: Sequence[float] | NDArray[np.float32]) -> str | None:
+    """Say why ``values`` (valid samples in ``unit``, any shape) cannot be of that unit, or None if they can.
+
+    The bounds are those of physics, not of taste: power and amplitude are never negative, decibels of
+    natural surfaces are not all positive, the Earth's surface is between 150 K and 400 K.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    array = array[np.isfinite(array)]
+    if array.size == 0:
+        return None
+    low, high = float(array.min()), float(array.max())
+    middle = float(np.median(array))
+    found = f"values {low:.4g} to {high:.4g}, median {middle:.4g}"
+    if unit in (Unit.LINEAR_POWER, Unit.AMPLITUDE) and low < 0:
+        return f"{found}; {unit} is never negative (these look like dB: declare `unit: db`)"
+    if unit is Unit.DB and (low >= 0 or middle > 30):
+        return f"{found}; backscatter in dB is mostly negative (declare `unit: linear_power`, `amplitude` or a scale)"
+    if unit is Unit.KELVIN and not 150 <= middle <= 400:
+        return f"{found}; a surface temperature is 150 to 400 K (declare the scale and offset of the product)"
+    if unit is Unit.REFLECTANCE and middle > 2:
+        return f"{found}; reflectance is about 0 to 1 (declare the product's scale, for Sentinel-2 `scale: 0.0001`)"
+    return None

@@ -1,0 +1,63 @@
+"""The network's door: working units to normalised tensors, with the statistics that the model was trained with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DatasetError
+from .modality import Modality
+from .stack import StackWindow
+from .statistics import BandStatistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normaliser:
+    """Turns stack windows into network inputs.
+
+    Attributes
+    ----------
+    modalities
+        Bands in the network's order.
+    training
+        Statistics of the training split, by modality.
+    scenes
+        Scene -> modality -> statistics of that scene alone, where every scene is normalised by itself (products
+        whose radiometry was stretched for display); None normalises all scenes by ``training``.
+    """
+
+    modalities: tuple[Modality, ...]
+    training: Mapping[str, BandStatistics]
+    scenes: Mapping[str, Mapping[str, BandStatistics]] | None = None
+
+    def of_scene(self, scene: str, modality: str) -> BandStatistics:
+        """Return the statistics that apply to a modality of a scene.
+
+        Raises
+        ------
+        DatasetError
+            If scenes are normalised one by one and this one has no statistics.
+        """
+        if self.scenes is None:
+            return self.training[modality]
+        try:
+            return self.scenes[scene][modality]
+        except KeyError as error:
+            raise DatasetError(
+                f"scene '{scene}': found no statistics of modality '{modality}'; wanted them, since `normalisation: "
+                "scene` is set; run `equipoise tile` for this scene"
+            ) from error
+
+    def inputs(self, scene: str, window: StackWindow) -> dict[str, NDArray[np.float32]]:
+        """Return modality -> float32 (band, y, x), normalised, 0 where not valid or missing."""
+        height, width = next(iter(window.valid.values())).shape
+        images = {}
+        for modality in self.modalities:
+            working = window.image.get(modality.name)
+            if working is None:
+                images[modality.name] = np.zeros((len(modality.bands), height, width), dtype=np.float32)
+                continue
+            values = self.of_scene(scene, modality.name).normalise(modality.to_network(working))
+            images[modality.name] = values * window.valid[modality.name]
+        return images

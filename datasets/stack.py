@@ -1,0 +1,171 @@
+"""Aligned stacks: the modalities of one place on one grid; which are present, which are missing, and why."""
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from .errors import SceneError
+
+#: Label value that no class may use: not labelled, not counted.
+IGNORE = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackWindow:
+    """Pixels of one window of a stack.
+
+    Attributes
+    ----------
+    image
+        Modality name -> float32 (band, y, x) in working units, NaN where not valid; present modalities only.
+    valid
+        Modality name -> bool (y, x), True = usable; every modality, all False where it is missing.
+    labels
+        uint8 (y, x), 255 = not labelled; None where the stack has no labels.
+    """
+
+    image: dict[str, NDArray[np.float32]]
+    valid: dict[str, NDArray[np.bool_]]
+    labels: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignedStack:
+    """Several scenes on the same grid.
+
+    Attributes
+    ----------
+    name
+        Scene name, unique in a run.
+    geobox
+        The common grid.
+    modalities
+        Names in the order of the run's configuration.
+    present
+        Modality -> its raster on ``geobox``.
+    missing
+        Modality -> why it is not there.
+    labels
+        Label raster on ``geobox``, if there is one.
+    label
+        Class value of the whole scene, for chip classification.
+    split
+        ``auto`` or the split that all of the scene belongs to.
+    """
+
+    name: str
+    geobox: GeoBox
+    modalities: tuple[str, ...]
+    present: Mapping[str, Path]
+    missing: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    labels: Path | None = None
+    label: int | None = None
+    split: str = "auto"
+
+    def save(self, path: Path) -> None:
+        """Write the stack's description as JSON; rasters are named relative to its folder."""
+        crs = self.geobox.crs
+        record = {
+            "name": self.name, "modalities": list(self.modalities), "missing": dict(self.missing),
+            "present": {name: os.path.relpath(file, path.parent) for name, file in self.present.items()},
+            "labels": None if self.labels is None else os.path.relpath(self.labels, path.parent),
+            "label": self.label, "split": self.split, "crs": None if crs is None else crs.to_wkt(),
+            "transform": list(self.geobox.affine)[:6], "shape": list(self.geobox.shape),
+        }  # fmt: skip
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(json.dumps(record, indent=2), encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "AlignedStack":
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        SceneError
+            If the description is missing or damaged.
+        """
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            geobox = GeoBox(tuple(record["shape"]), rasterio.Affine(*record["transform"]), record["crs"])
+            return cls(
+                name=record["name"], geobox=geobox, modalities=tuple(record["modalities"]),
+                present={name: path.parent / file for name, file in record["present"].items()},
+                missing=record["missing"], label=record["label"], split=record["split"],
+                labels=None if record["labels"] is None else path.parent / record["labels"],
+            )  # fmt: skip
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise SceneError(
+                f"{path}: found no readable stack description ({error}); wanted the output of `equipoise coregister`; "
+                "run that stage again"
+            ) from error
+
+
+class StackReader:
+    """Windows of a stack; files are opened on first use, separately in each process.
+
+    A dataset handle shared over a fork returns wrong bytes, so handles are kept by process id.
+    """
+
+    def __init__(self, stack: AlignedStack) -> None:
+        self.stack = stack
+        self._handles: dict[tuple[int, str], DatasetReader] = {}
+
+    def _open(self, key: str, path: Path) -> DatasetReader:
+        handle = self._handles.get((os.getpid(), key))
+        if handle is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips have no position, by declaration
+                handle = self._handles[os.getpid(), key] = rasterio.open(path)
+        return handle
+
+    def read(self, row: int, col: int, *, height: int, width: int) -> StackWindow:
+        """Read a window that may reach beyond the grid; what lies outside is not valid.
+
+        Parameters
+        ----------
+        row, col
+            Upper left pixel on the stack's grid, may be negative.
+        height, width
+            Size in pixels.
+
+        Raises
+        ------
+        SceneError
+            If an aligned raster cannot be read.
+        """
+        rows, cols = self.stack.geobox.shape
+        top, left = max(row, 0), max(col, 0)
+        bottom, right = min(row + height, rows), min(col + width, cols)
+        window = Window(left, top, right - left, bottom - top)
+        inside = (slice(top - row, bottom - row), slice(left - col, right - col))
+        image: dict[str, NDArray[np.float32]] = {}
+        valid = {name: np.zeros((height, width), dtype=bool) for name in self.stack.modalities}
+        labels = None
+        try:
+            for name, path in self.stack.present.items():
+                source = self._open(name, path)
+                values = np.full((source.count, height, width), np.nan, dtype=np.float32)
+                values[:, *inside] = source.read(window=window)
+                image[name], valid[name] = values, np.asarray(np.isfinite(values).all(axis=0))
+            if self.stack.labels is not None:
+                labels = np.full((height, width), IGNORE, dtype=np.uint8)
+                labels[inside] = self._open("labels", self.stack.labels).read(1, window=window)
+        except (RasterioError, OSError) as error:
+            raise SceneError(
+                f"scene '{self.stack.name}': found aligned rasters that cannot be read ({error}); wanted the output "
+                "of `equipoise coregister`; run that stage again with --force"
+            ) from error
+        return StackWindow(image=image, valid=valid, labels=labels)

@@ -1,0 +1,98 @@
+"""Features: what the encoders saw, kept so that every later pass costs only fusion and decoder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Encoded modalities of one batch.
+
+    Attributes
+    ----------
+    maps
+        Per modality the projected feature maps (batch, channel, y, x), fine to coarse; zeros for a sample in
+        which the modality is absent.
+    shares
+        Per modality and scale the valid share of each cell, float (batch, 1, y, x) in [0, 1]; 0 for a sample in
+        which the modality is absent.
+    size
+        (rows, columns) of the input in pixels, before padding.
+    """
+
+    maps: Mapping[str, list[Tensor]]
+    shares: Mapping[str, list[Tensor]]
+    size: tuple[int, int]
+
+    def rolled(self, modality: str, index: Tensor) -> Self:
+        """Give every sample another sample's modality, features and valid shares together.
+
+        Parameters
+        ----------
+        modality
+            The one that moves; all others stay.
+        index
+            int64 (batch,): sample ``b`` receives the modality of sample ``index[b]``.
+
+        Returns
+        -------
+        Features
+            A new value; the tensors of the other modalities are shared with this one.
+        """
+        return replace(
+            self,
+            maps={**self.maps, modality: [feature[index] for feature in self.maps[modality]]},
+            shares={**self.shares, modality: [share[index] for share in self.shares[modality]]},
+        )
+
+
+def padded_size(size: tuple[int, int], *, depth: int) -> tuple[int, int]:
+    """Return the size that an encoder of this depth can take.
+
+    Two cells at the deepest scale are the least, because batch normalisation cannot train on a single value.
+
+    Parameters
+    ----------
+    size
+        (rows, columns) in pixels, each at least 1.
+    depth
+        Number of strides of the encoder.
+
+    Returns
+    -------
+    tuple of int
+        (rows, columns): multiples of ``2 ** depth``, each at least ``2 * 2 ** depth``.
+    """
+    stride = 2**depth
+    rows, columns = (max(2, -(-length // stride)) * stride for length in size)
+    return rows, columns
+
+
+def pad(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Extend (batch, band, y, x) with zeros below and to the right up to ``size`` (rows, columns)."""
+    rows, columns = image.shape[-2:]
+    if (rows, columns) == size:
+        return image
+    return F.pad(image, (0, size[1] - columns, 0, size[0] - rows))
+
+
+def valid_shares(valid: Tensor, *, scales: tuple[int, ...]) -> list[Tensor]:
+    """Downsample a validity mask by area.
+
+    Parameters
+    ----------
+    valid
+        float (batch, 1, y, x), 1 where usable; y and x are multiples of ``2 ** max(scales)``.
+    scales
+        Scale numbers; scale ``k`` has stride ``2 ** k``.
+
+    Returns
+    -------
+    list of Tensor
+        float (batch, 1, y / stride, x / stride) in [0, 1] per scale.
+    """
+    return [F.avg_pool2d(valid, 2**scale) for scale in scales]

@@ -1,0 +1,140 @@
+"""NetworkSpec: the description from which a network is built, stored beside its weights."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+from .errors import ModelError, require, wanted
+from .fusion import FUSIONS
+
+Task = Literal["segmentation", "classification"]
+
+_TASKS = ("segmentation", "classification")
+_MOST_CLASSES = 255  # 255 itself marks pixels to ignore
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """Everything that is needed to build a :class:`FusionUNet`; made of primitives, hence JSON-able.
+
+    Attributes
+    ----------
+    modalities
+        Names, in the order of every ``available`` column and coalition bit.
+    in_channels
+        Bands per modality, in that order.
+    classes
+        Number of classes, 2 to 255.
+    task
+        ``"segmentation"`` (a class a pixel) or ``"classification"`` (a class a patch).
+    encoder
+        One encoder name for all modalities, or one per modality.
+    depth
+        Number of strides of the encoders, 1 to 5.
+    decoder_channels
+        ``depth`` widths, coarse to fine. The features of stride ``2 ** depth`` are projected to the first,
+        those of stride 2 to the last.
+    fusion
+        A name in :data:`~equipoise.models.fusion.FUSIONS`.
+
+    Raises
+    ------
+    ModelError
+        The fields disagree with each other.
+    """
+
+    modalities: tuple[str, ...]
+    in_channels: tuple[int, ...]
+    classes: int
+    task: Task = "segmentation"
+    encoder: str | tuple[str, ...] = "resnet18"
+    depth: int = 3
+    decoder_channels: tuple[int, ...] = (64, 32, 16)
+    fusion: str = "mean"
+
+    def __post_init__(self) -> None:
+        count = len(self.modalities)
+        require(
+            count > 0 and _names(self.modalities) and len(set(self.modalities)) == count,
+            f"modalities {self.modalities}",
+            "one or more names that differ from each other",
+            "correct the names",
+        )
+        require(
+            len(self.in_channels) == count and all(_positive(bands) for bands in self.in_channels),
+            f"in_channels {self.in_channels} for {count} modalities",
+            "one band count of at least 1 per modality",
+            "correct the band counts",
+        )
+        require(
+            isinstance(self.encoder, str) or (len(self.encoder) == count and _names(self.encoder)),
+            f"encoder {self.encoder!r} for {count} modalities",
+            "one name, or one per modality",
+            "correct the encoder names",
+        )
+        require(
+            _positive(self.classes) and 2 <= self.classes <= _MOST_CLASSES,
+            f"{self.classes!r} classes",
+            f"2 to {_MOST_CLASSES}",
+            "correct the class list",
+        )
+        require(self.task in _TASKS, f"task {self.task!r}", f"one of {_TASKS}", "correct the task")
+        require(
+            _positive(self.depth) and self.depth <= 5, f"depth {self.depth!r}", "an integer of 1 to 5", "correct it"
+        )
+        require(
+            len(self.decoder_channels) == self.depth and all(_positive(width) for width in self.decoder_channels),
+            f"decoder_channels {self.decoder_channels} at depth {self.depth}",
+            "one width of at least 1 per stride",
+            "give as many widths as the depth",
+        )
+        require(self.fusion in FUSIONS, f"fusion {self.fusion!r}", f"one of {tuple(FUSIONS)}", "correct the fusion")
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """One encoder name per modality."""
+        return (self.encoder,) * len(self.modalities) if isinstance(self.encoder, str) else self.encoder
+
+    @property
+    def widths(self) -> dict[int, int]:
+        """Channels per fused scale (scale ``k`` has stride ``2 ** k``); classification reads only the deepest."""
+        widths = dict(zip(range(self.depth, 0, -1), self.decoder_channels, strict=True))
+        return widths if self.task == "segmentation" else {self.depth: widths[self.depth]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, strings and integers, as they come back from JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild a spec from :meth:`to_dict`.
+
+        Raises
+        ------
+        ModelError
+            A key is missing or unknown, or a value does not fit.
+        """
+        names = {field.name for field in fields(cls)}
+        require(
+            set(values) == names,
+            f"network keys {sorted(values)}",
+            f"{sorted(names)}",
+            "use a description that this version of Equipoise wrote",
+        )
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        try:
+            return cls(**plain)
+        except TypeError as error:
+            raise ModelError(
+                wanted(f"a network description of the wrong types ({error})", "what to_dict wrote", "write it again")
+            ) from error
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _names(values: tuple[str, ...]) -> bool:
+    return all(isinstance(value, str) and value for value in values)
