@@ -17,7 +17,7 @@ CHIP_NAMES = ("bare", "grassland", "flooded_forest")
 
 _BACKGROUND = CLASS_NAMES.index("unheated_buildings")  # looks like any other ground to eo and to sar
 _PIXEL, _MARGIN, _LOOKS = 10.0, 8, 4.4
-_SPLITS = ("train", "train", "train", "val", "test")
+_SPLITS = ("train", "train", "train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class SyntheticChips:
     """Holds ``eo/<id>.tif`` and ``sar/<id>.tif``: the same grid for each id."""
 
     labels: Path
-    """CSV with the columns ``id``, ``label`` (0-2) and ``split`` (train, val or test)."""
+    """CSV with the columns ``id``, ``label`` (0-2) and ``split`` (train, validation or test)."""
 
     class_names: tuple[str, ...] = CHIP_NAMES
     """Name of each label."""

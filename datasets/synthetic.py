@@ -3,13 +3,13 @@
 The scene is a designed experiment, not a simulation of nature. Its six classes form three pairs. Each pair can be
 told apart by one sensor alone, and to that sensor all four other classes look the same (same mean, same texture):
 
-==========================================  ==================================================
-pair                                        is told by
-==========================================  ==================================================
-``forest``, ``flooded_forest``              ``sar`` (4 dB below and 4 dB above the background)
-``grassland``, ``cropland``                 ``eo`` (two spectra)
+============================================  ==================================================
+pair                                          is told by
+============================================  ==================================================
+``forest``, ``flooded_forest``                ``sar`` (4 dB below and 4 dB above the background)
+``grassland``, ``cropland``                   ``eo`` (two spectra)
 ``unheated_buildings``, ``heated_buildings``  ``ir`` (5.5 K below and 6 K above the background)
-==========================================  ==================================================
+============================================  ==================================================
 
 So one sensor alone names its own pair and must guess among the other four classes; all three together name all six.
 Roads and small patches, drawn without regard to the classes, are seen by every sensor: they give the images the

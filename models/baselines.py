@@ -1,8 +1,6 @@
 """Baselines: the honest competitors of a fusion network."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from .errors import require
 from .spec import NetworkSpec
@@ -10,6 +8,9 @@ from .spec import NetworkSpec
 
 def single_modality_spec(spec: NetworkSpec, modality: str) -> NetworkSpec:
     """Describe the network that has the same encoder and decoder but one modality.
+
+    Such a network reads the batches of the fusion network: it ignores the other images, and takes one column of
+    ``available`` (``FusionTask`` picks it when told the ``batch_modalities``).
 
     Parameters
     ----------
@@ -28,42 +29,6 @@ def single_modality_spec(spec: NetworkSpec, modality: str) -> NetworkSpec:
     ModelError
         The modality is not in the spec.
     """
-    column = _column(spec.modalities, modality)
+    require(modality in spec.modalities, f"modality {modality!r}", f"one of {spec.modalities}", "correct the name")
+    column = spec.modalities.index(modality)
     return replace(spec, modalities=(modality,), in_channels=(spec.in_channels[column],), encoder=spec.encoders[column])
-
-
-def single_modality_batch(batch: Mapping[str, Any], modality: str, *, modalities: tuple[str, ...]) -> dict[str, Any]:
-    """Reduce a batch of several modalities to the one that a single-modality network reads.
-
-    Parameters
-    ----------
-    batch
-        With ``image``, and where present ``valid`` and ``available``; further keys are kept.
-    modality
-        Which to keep.
-    modalities
-        The order of the columns of ``available``.
-
-    Returns
-    -------
-    dict
-        A shallow copy; ``available`` becomes bool (batch, 1).
-
-    Raises
-    ------
-    ModelError
-        The modality is not among ``modalities``.
-    """
-    column = _column(modalities, modality)
-    reduced = dict(batch)
-    for key in ("image", "valid"):
-        if batch.get(key) is not None:
-            reduced[key] = {modality: batch[key][modality]}
-    if batch.get("available") is not None:
-        reduced["available"] = batch["available"][:, column : column + 1]
-    return reduced
-
-
-def _column(modalities: tuple[str, ...], modality: str) -> int:
-    require(modality in modalities, f"modality {modality!r}", f"one of {modalities}", "correct the name")
-    return modalities.index(modality)

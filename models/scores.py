@@ -85,4 +85,5 @@ def build_score(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 def _sample_mean(score: Tensor, valid: Tensor) -> Tensor:
     # Samples without a label divide 0 by 0: the NaN says "undefined" and is left out by the meters.
-    return (score * valid).flatten(1).sum(dim=1) / valid.flatten(1).sum(dim=1)
+    count = len(score)
+    return (score * valid).reshape(count, -1).sum(dim=1) / valid.reshape(count, -1).sum(dim=1)

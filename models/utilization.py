@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from .coalitions import coalitions, shapley_values
 from .errors import ModelError, require, wanted
 from .features import Features
 from .scores import ScoreName, brier_score, build_score, cross_entropy_score
+from .utilization_report import UtilizationReport, summarised
 
 __all__ = [
     "UtilizationReport",
@@ -27,10 +27,6 @@ __all__ = [
 ]
 
 Batch = Mapping[str, Any]
-
-_INTERVAL = (0.025, 0.975)
-_FLOOR_DEVIATIONS = 2.0
-_LEAST_FLOOR = 1e-6  # the resolution of float32 scores of order 1
 
 
 class ThreeStepNetwork(Protocol):
@@ -54,62 +50,6 @@ class ThreeStepNetwork(Protocol):
     def decode(self, fused: list[Tensor], *, size: tuple[int, int]) -> Tensor:
         """Return logits (batch, class, ...)."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class UtilizationReport:
-    """Permutation reliance of a network on a set of samples.
-
-    Attributes
-    ----------
-    metric
-        ``"permutation_reliance"``; other meters are other numbers.
-    score
-        ``"brier"`` (bounded) or ``"cross_entropy"`` (unbounded, overstates the dominant modality).
-    modalities
-        Names, in the order of every tuple below.
-    reliance
-        ``R_m``: rise of the expected score when modality m comes from another sample; NaN where no two samples of
-        a batch had the modality.
-    reliance_interval
-        95 % percentile bootstrap interval over samples, (low, high) per modality.
-    share
-        ``[R_m]+ / sum [R]+``, or None when indeterminate.
-    share_interval
-        95 % interval of the share, or None when indeterminate.
-    indeterminate
-        True when ``sum [R]+`` does not exceed ``noise_floor``: the network relies on nothing measurable.
-    noise_floor
-        Twice the bootstrap standard deviation of ``sum [R]+``, at least 1e-6.
-    baseline
-        Expected score without permutation.
-    samples
-        Number of samples (patches) with a defined score.
-    pairs
-        Per modality the number of samples whose modality could be exchanged.
-    rolls, bootstrap, seed
-        As asked for.
-    """
-
-    metric: str
-    score: str
-    modalities: tuple[str, ...]
-    reliance: tuple[float, ...]
-    reliance_interval: tuple[tuple[float, float], ...]
-    share: tuple[float, ...] | None
-    share_interval: tuple[tuple[float, float], ...] | None
-    indeterminate: bool
-    noise_floor: float
-    baseline: float
-    samples: int
-    pairs: tuple[int, ...]
-    rolls: int
-    bootstrap: int
-    seed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return lists and numbers for JSON; NaN becomes None."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
 
 
 def roll_derangement(batch: int, shift: int) -> Tensor:
@@ -163,7 +103,7 @@ def permutation_reliance(
     score
         ``"brier"`` or ``"cross_entropy"``.
     rolls
-        Number of different derangements per batch and modality, at least 1.
+        Number of different derangements per batch and modality, at least 1; a batch of n samples has n - 1.
     bootstrap
         Number of bootstrap replicates over samples, at least 2.
     seed
@@ -189,8 +129,8 @@ def permutation_reliance(
     labelled = base.isfinite()
     require(bool(labelled.any()), "no labelled pixel in any sample", "labelled samples", "check masks and splits")
     base, rise = base[labelled], rise[labelled]
-    replicates = _bootstrap(rise, count=bootstrap, generator=generator)
-    return _report(network.modalities, base, rise, replicates, score=score, rolls=rolls, bootstrap=bootstrap, seed=seed)
+    options = {"rolls": rolls, "bootstrap": bootstrap, "seed": seed}
+    return summarised(base, rise, modalities=network.modalities, score=score, generator=generator, **options)
 
 
 @torch.no_grad()
@@ -328,57 +268,3 @@ def _concatenated(first: Batch, second: Batch) -> Batch:
         elif first.get(key) is not None:
             joined[key] = torch.cat([first[key], second[key]])
     return joined
-
-
-def _bootstrap(rise: Tensor, *, count: int, generator: torch.Generator) -> Tensor:
-    """Resample rows (samples, never pixels) and return the mean rises (count, modality)."""
-    draws = (torch.randint(len(rise), (len(rise),), generator=generator) for _ in range(count))
-    return torch.stack([rise[draw].nanmean(dim=0) for draw in draws])
-
-
-def _report(
-    modalities: tuple[str, ...],
-    base: Tensor,
-    rise: Tensor,
-    replicates: Tensor,
-    *,
-    score: str,
-    rolls: int,
-    bootstrap: int,
-    seed: int,
-) -> UtilizationReport:
-    reliance = rise.nanmean(dim=0)
-    positive = replicates.nan_to_num().clamp_min(0)
-    floor = max(_FLOOR_DEVIATIONS * float(positive.sum(dim=1).std()), _LEAST_FLOOR)
-    total = float(reliance.nan_to_num().clamp_min(0).sum())
-    determinate = total > floor
-    share = reliance.nan_to_num().clamp_min(0) / max(total, _LEAST_FLOOR)
-    shares = positive / positive.sum(dim=1, keepdim=True).clamp_min(_LEAST_FLOOR)
-    return UtilizationReport(
-        metric="permutation_reliance",
-        score=score,
-        modalities=modalities,
-        reliance=tuple(reliance.tolist()),
-        reliance_interval=_intervals(replicates),
-        share=tuple(share.tolist()) if determinate else None,
-        share_interval=_intervals(shares) if determinate else None,
-        indeterminate=not determinate,
-        noise_floor=floor,
-        baseline=float(base.mean()),
-        samples=len(base),
-        pairs=tuple(rise.isfinite().sum(dim=0).tolist()),
-        rolls=rolls,
-        bootstrap=bootstrap,
-        seed=seed,
-    )
-
-
-def _intervals(replicates: Tensor) -> tuple[tuple[float, float], ...]:
-    low, high = replicates.nanquantile(torch.tensor(_INTERVAL, dtype=replicates.dtype), dim=0).tolist()
-    return tuple(zip(low, high, strict=True))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and value != value else value

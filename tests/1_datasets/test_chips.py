@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import rasterio
+
 from equipoise.datasets.chips import write_chips
 
 
@@ -22,7 +23,7 @@ def rows(chips):
 
 def test_every_split_holds_every_label(chips):
     counts = Counter((row["split"], row["label"]) for row in rows(chips))
-    assert counts == {(split, label): n for split, n in (("train", 6), ("val", 2), ("test", 2)) for label in "012"}
+    assert counts == {(split, label): n for split, n in (("train", 6), ("validation", 2), ("test", 2)) for label in "012"}
 
 
 def test_both_modalities_share_a_grid_and_chips_do_not_overlap(chips):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.warp import Resampling, reproject
+from scipy import ndimage
+
 from equipoise.datasets.fractal import fractal_field, level_within
 from equipoise.datasets.ground import backscatter, draw_ground, reflectance, temperature
 from equipoise.datasets.sensing import ground_box
 from equipoise.datasets.synthetic import MODALITIES, write_scene
-from rasterio.warp import Resampling, reproject
-from scipy import ndimage
 
 SIZE = 384
 BLOCKS = np.add.outer(np.arange(SIZE) // 16 * (SIZE // 16), np.arange(SIZE) // 16)
@@ -244,7 +245,7 @@ def peak_m(reference, moving):
     window = surface[centre[0] - reach : centre[0] + reach + 1, centre[1] - reach : centre[1] + reach + 1]
     at = np.array(np.unravel_index(window.argmax(), window.shape))
     row, column = np.array([vertex(window[tuple(at + step * k)] for k in (-1, 0, 1)) for step in np.eye(2, dtype=int)])
-    offset = at + (row, column) - reach
+    offset = at + np.array([row, column]) - reach
     return np.array([offset[1], -offset[0]]) * 10.0
 
 

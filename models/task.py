@@ -1,0 +1,188 @@
+"""FusionTask: one readable training step, repeatable to the bit after a kill."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from .balancing.strategy import Strategy
+from .errors import require
+from .losses import IGNORE
+from .network import FusionUNet
+
+Batch = Mapping[str, Any]
+
+_WARM_UP = 0.05
+
+
+class FusionTask(L.LightningModule):
+    """Train a :class:`~equipoise.models.network.FusionUNet` with a loss and a balancing strategy.
+
+    All randomness of a step (subsets, dropout) is drawn from ``(seed, global step, batch number)``, never from a
+    stream that a restart would lose. AdamW; the learning rate rises linearly over the first 5 % of the steps and
+    falls to 0 along a cosine. Logs ``train_loss``, ``validation_loss`` and ``validation_score`` (mean IoU over the
+    classes present, or accuracy for classification; higher is better).
+
+    Parameters
+    ----------
+    network
+        What to train.
+    loss
+        ``loss(logits, target) -> scalar``.
+    strategy
+        Decides what the network sees in a training step.
+    learning_rate
+        Peak of the schedule.
+    weight_decay
+        Of AdamW.
+    total_steps
+        Number of optimiser steps of the whole training, at least 1; the rate stays 0 beyond it.
+    seed
+        Of the randomness within steps.
+    batch_modalities
+        Order of the columns of a batch's ``available`` where it differs from the network's, as for a
+        single-modality network on the batches of a fusion network.
+
+    Raises
+    ------
+    ModelError
+        ``total_steps`` is below 1, or the network reads a modality that the batches lack.
+    """
+
+    def __init__(
+        self,
+        network: FusionUNet,
+        *,
+        loss: nn.Module,
+        strategy: Strategy,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        total_steps: int,
+        seed: int = 0,
+        batch_modalities: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        require(total_steps >= 1, f"{total_steps} total steps", "at least 1", "check epochs and batch size")
+        self.network = network
+        self.loss = loss
+        self.strategy = strategy
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.total_steps = total_steps
+        self.seed = seed
+        self.columns = _columns(network.modalities, batch_modalities or network.modalities)
+        self.target = "mask" if network.spec.task == "segmentation" else "label"
+        self.confusion = MulticlassConfusionMatrix(network.spec.classes, ignore_index=IGNORE, validate_args=False)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Hide what the strategy hides, predict, and compare.
+
+        Parameters
+        ----------
+        batch
+            ``image``, ``mask`` or ``label``, and where present ``valid`` and ``available``.
+        batch_idx
+            Number of the batch within the epoch.
+
+        Returns
+        -------
+        Tensor
+            The loss, a scalar.
+        """
+        with self._seeded(batch_idx) as generator:
+            available = self.strategy.available(self._present(batch), generator=generator)
+            logits = self.network(batch["image"], available=available, valid=batch.get("valid"))
+        loss: Tensor = self.loss(logits, batch[self.target])
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(available))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the counts of an earlier epoch or of an interrupted one."""
+        self.confusion.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 (Lightning's signature)
+        """Count what the network gets right when it sees everything that is present."""
+        available, target = self._present(batch), batch[self.target]
+        logits = self.network(batch["image"], available=available, valid=batch.get("valid"))
+        self.confusion.update(logits.argmax(dim=1), target)
+        self.log("validation_loss", self.loss(logits, target), batch_size=len(available))
+
+    def on_validation_epoch_end(self) -> None:
+        """Turn the counts of the epoch into one score."""
+        counts = self.confusion.compute()
+        score = mean_iou(counts) if self.network.spec.task == "segmentation" else accuracy(counts)
+        self.log("validation_score", score, prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]  # Lightning's union is wider
+        """Return AdamW and its schedule, stepped once per optimiser step."""
+        optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(warm_cosine, total=self.total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _present(self, batch: Batch) -> Tensor:
+        """Return bool (batch, modality) in the network's order."""
+        available: Tensor | None = batch.get("available")
+        if available is None:
+            image = batch["image"][self.network.modalities[0]]
+            return torch.ones(len(image), len(self.columns), dtype=torch.bool, device=image.device)
+        return available[:, self.columns]
+
+    @contextmanager
+    def _seeded(self, batch_idx: int) -> Iterator[torch.Generator]:
+        """Seed a generator, and for dropout the global ones, by the step alone; the global ones are put back."""
+        name = f"{self.seed}/{self.global_step}/{batch_idx}".encode()
+        seed = int.from_bytes(hashlib.sha256(name).digest()[:7])
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield torch.Generator().manual_seed(seed)
+
+
+def mean_iou(confusion: Tensor) -> Tensor:
+    """Mean intersection over union of the classes that occur in the truth.
+
+    Parameters
+    ----------
+    confusion
+        Counts (class, class), truth in rows.
+
+    Returns
+    -------
+    Tensor
+        Scalar in [0, 1]; NaN without any count.
+    """
+    counts = confusion.float()
+    hits, truth = counts.diagonal(), counts.sum(dim=1)
+    union = truth + counts.sum(dim=0) - hits
+    return (hits / union)[truth > 0].mean()
+
+
+def accuracy(confusion: Tensor) -> Tensor:
+    """Return the share of hits among counts (class, class); NaN without any count."""
+    return confusion.diagonal().sum() / confusion.sum()
+
+
+def warm_cosine(step: int, *, total: int) -> float:
+    """Return the factor of the learning rate: linear over the first 5 % of ``total`` steps, then a cosine to 0."""
+    warm = max(1, round(_WARM_UP * total))
+    if step < warm:
+        return (step + 1) / warm
+    progress = min(1.0, (step - warm) / max(1, total - warm))
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _columns(wanted_order: tuple[str, ...], batch_order: tuple[str, ...]) -> list[int]:
+    require(
+        set(wanted_order) <= set(batch_order),
+        f"batches of {batch_order}",
+        f"all of {wanted_order}",
+        "train on batches that hold the network's modalities",
+    )
+    return [batch_order.index(modality) for modality in wanted_order]

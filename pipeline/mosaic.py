@@ -1,0 +1,128 @@
+"""Mosaic: overlapping windows blended into a scene, a few rows at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowGrid:
+    """Windows that cover a scene.
+
+    Window (i, j) starts at row ``i * stride - margin``, column ``j * stride - margin`` (so that the first ones reach
+    beyond the scene's edge) and owns its core of ``stride`` x ``stride`` px; cores tile the scene without overlap.
+
+    Attributes
+    ----------
+    rows, cols
+        Scene size, px.
+    tile
+        Edge of a window, px.
+    overlap
+        Even number of px over which neighbours are blended.
+    """
+
+    rows: int
+    cols: int
+    tile: int
+    overlap: int
+
+    @property
+    def stride(self) -> int:
+        """Distance between windows, px."""
+        return self.tile - self.overlap
+
+    @property
+    def margin(self) -> int:
+        """Rows and columns of a window before its core, px."""
+        return self.overlap // 2
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows of windows."""
+        return -(-self.rows // self.stride)
+
+    @property
+    def col_count(self) -> int:
+        """Number of columns of windows."""
+        return -(-self.cols // self.stride)
+
+    def origins(self, row: int) -> Iterator[tuple[int, int]]:
+        """Yield the upper left pixels of the windows of one row."""
+        for col in range(self.col_count):
+            yield row * self.stride - self.margin, col * self.stride - self.margin
+
+    def finished_rows(self, row: int) -> tuple[int, int]:
+        """First and one past the last scene row that no later row of windows touches and no earlier one finished."""
+        first = 0 if row == 0 else row * self.stride - self.margin
+        last = self.rows if row == self.row_count - 1 else min((row + 1) * self.stride - self.margin, self.rows)
+        return first, last
+
+
+def blend_profile(tile: int, overlap: int) -> NDArray[np.float32]:
+    """Return the weight of each row or column of a window, float32 (tile,).
+
+    A raised cosine over the overlap and 1 between: the weights of two neighbours sum to 1 at every pixel.
+    """
+    profile = np.ones(tile, dtype=np.float64)
+    ramp = np.sin(0.5 * np.pi * (np.arange(overlap) + 0.5) / max(overlap, 1)) ** 2
+    profile[:overlap] = ramp
+    profile[tile - overlap :] = ramp[::-1]
+    return profile.astype(np.float32)
+
+
+class RowBlender:
+    """Accumulates weighted windows row by row and gives out rows as soon as they are final.
+
+    Memory is one row of windows: (channels + 1) x tile x scene width, float32, whatever the scene's height.
+
+    Parameters
+    ----------
+    grid
+        The windows.
+    channels
+        Values a pixel.
+    """
+
+    def __init__(self, grid: WindowGrid, *, channels: int) -> None:
+        self._grid = grid
+        width = grid.col_count * grid.stride + grid.overlap
+        self._values = np.zeros((channels, grid.tile, width), dtype=np.float32)
+        self._weights = np.zeros((grid.tile, width), dtype=np.float32)
+        profile = blend_profile(grid.tile, grid.overlap)
+        # A floor keeps the scene's outermost pixels, which only the ramp of one window covers, well above zero.
+        self._window = np.maximum(profile[:, None] * profile[None, :], np.float32(1e-6))
+
+    def add(self, col: int, values: NDArray[np.float32]) -> None:
+        """Add a window of the current row: ``col`` as from the grid's origins, values (channels, tile, tile)."""
+        left = col + self._grid.margin
+        self._values[:, :, left : left + self._grid.tile] += values * self._window
+        self._weights[:, left : left + self._grid.tile] += self._window
+
+    def finish(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Close row ``row`` of windows and carry the unfinished rows over.
+
+        Returns
+        -------
+        Blended values float32 (channels, rows, scene width) of the rows that are final now, 0 where nothing was
+        added; and where something was, bool (rows, scene width).
+        """
+        grid = self._grid
+        first, last = grid.finished_rows(row)
+        top = first - (row * grid.stride - grid.margin)
+        rows, cols = slice(top, top + last - first), slice(grid.margin, grid.margin + grid.cols)
+        weights = self._weights[rows, cols]
+        covered = weights > 0
+        blended = (self._values[:, rows, cols] / np.where(covered, weights, 1)).astype(np.float32, copy=False)
+        self._values = _carried(self._values, grid.overlap)
+        self._weights = _carried(self._weights, grid.overlap)
+        return blended, covered
+
+
+def _carried(buffer: NDArray[np.float32], overlap: int) -> NDArray[np.float32]:
+    following = np.zeros_like(buffer)
+    if overlap:
+        following[..., :overlap, :] = buffer[..., -overlap:, :]
+    return following

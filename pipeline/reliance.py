@@ -1,0 +1,96 @@
+"""Reliance: which sensor a prediction rests on, from the network's answers to every subset of the modalities."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..models.coalitions import coalitions, shapley_values
+from ..models.features import Features
+from ..models.network import FusionUNet
+
+#: Below this mean |phi| (probability), summed over modalities, a tile's shares are noise, not reliance.
+INDETERMINATE_BELOW = 0.02
+
+
+@torch.inference_mode()
+def contributions(network: FusionUNet, features: Features, available: Tensor, *, full: Tensor, prior: Tensor) -> Tensor:
+    """Shapley contribution of each modality to the probability of the predicted class, without labels.
+
+    ``v(S)`` is the probability, from the modalities S alone, of the class that all of them predict; ``v(none)`` is
+    the class prior. The contributions sum to ``v(all) - v(none)`` (efficiency; Shapley 1953).
+
+    Parameters
+    ----------
+    network
+        In evaluation mode, trained with subset sampling.
+    features
+        Encoded windows.
+    available
+        bool (batch, modality).
+    full
+        Logits (batch, class, ...) from all that is available.
+    prior
+        Class shares (class,), summing to 1.
+
+    Returns
+    -------
+    float32 (batch, modality, ...): 0 for modalities that no window has.
+    """
+    predicted = full.argmax(dim=1, keepdim=True)
+    columns = available.any(dim=0).nonzero().flatten().tolist()
+    total = torch.zeros(available.shape[0], available.shape[1], *full.shape[2:], device=full.device)
+    if not columns:
+        return total
+    values = [prior.to(full.device)[predicted[:, 0]]]
+    for subset in coalitions(len(columns))[1:-1]:
+        allowed = torch.zeros_like(available)
+        allowed[:, columns] = available[:, columns] & subset.to(available.device)
+        logits = network.decode(network.fuse(features, allowed), size=features.size)
+        # A subset of which a window has nothing knows no more than the prior.
+        empty = ~allowed.any(dim=1).view(-1, *[1] * (full.ndim - 2))
+        values.append(torch.where(empty, values[0], _probability(logits, predicted)))
+    values.append(_probability(full, predicted))
+    shares = shapley_values(torch.stack(values), members=len(columns))
+    total[:, columns] = shares.transpose(0, 1)
+    return total
+
+
+def _probability(logits: Tensor, predicted: Tensor) -> Tensor:
+    return logits.softmax(dim=1).gather(1, predicted)[:, 0]
+
+
+def tile_sums(
+    phi: NDArray[np.float32], valid: NDArray[np.bool_], *, tile: int
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Sum |phi| over the valid pixels of square tiles.
+
+    Parameters
+    ----------
+    phi
+        float32 (modality, y, x); y and x are multiples of ``tile``.
+    valid
+        bool (y, x), True where there is a prediction.
+    tile
+        Edge of a tile, px.
+
+    Returns
+    -------
+    Sums float32 (modality, tile rows, tile columns), and counts of valid pixels int32 (tile rows, tile columns).
+    """
+    rows, cols = valid.shape[0] // tile, valid.shape[1] // tile
+    magnitude = np.where(valid, np.abs(phi), 0).reshape(-1, rows, tile, cols, tile)
+    return magnitude.sum(axis=(2, 4)), valid.reshape(rows, tile, cols, tile).sum(axis=(1, 3), dtype=np.int32)
+
+
+def tile_shares(sums: NDArray[np.float32], counts: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Turn sums of |phi| into shares.
+
+    Returns
+    -------
+    float32 (modality, tile rows, tile columns), 0 to 1, summing to 1; NaN where nothing was predicted or the mean
+    |phi| is below :data:`INDETERMINATE_BELOW`.
+    """
+    total = sums.sum(axis=0)
+    defined = (counts > 0) & (total >= INDETERMINATE_BELOW * np.maximum(counts, 1))
+    return np.where(defined, sums / np.where(defined, total, 1), np.nan).astype(np.float32)

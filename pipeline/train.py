@@ -1,0 +1,193 @@
+"""Stage train: fit the fusion network and write the model folder that alone suffices to predict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets.datamodule import PatchDataModule
+from ..datasets.modality import Band, Modality, Unit
+from ..datasets.normalise import Normaliser
+from ..datasets.patches import PatchIndex
+from ..datasets.stack import AlignedStack
+from ..datasets.statistics import BandStatistics, statistics_from_dict, statistics_to_dict
+from ..models.checkpoint import ModelCard, load_model, model_digest, save_model
+from ..models.errors import CheckpointError
+from ..models.spec import NetworkSpec
+from ..models.utilization import permutation_reliance
+from .config import ClassOptions, Config
+from .fit import FitResult, fit
+from .predict import Predictor
+from .run_folder import package_versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """All that fitting needs to know of the data.
+
+    Attributes
+    ----------
+    index, stacks, normaliser
+        Patches, where they are read from, and how they are normalised.
+    modalities, classes
+        In the network's order.
+    classification
+        True for a class a chip.
+    """
+
+    index: PatchIndex
+    stacks: Mapping[str, AlignedStack]
+    normaliser: Normaliser
+    modalities: Sequence[Modality]
+    classes: Sequence[ClassOptions]
+    classification: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Modality names in order."""
+        return tuple(item.name for item in self.modalities)
+
+    def module(self, config: Config) -> PatchDataModule:
+        """Return the loaders."""
+        return PatchDataModule(
+            self.index, self.stacks, normaliser=self.normaliser, class_values=[item.value for item in self.classes],
+            classification=self.classification, batch_size=config.train.batch_size, workers=config.train.workers,
+            augment=config.train.augment, seed=config.seed,
+        )  # fmt: skip
+
+    def class_shares(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return the share of each class among the labelled training pixels or chips, summing to 1."""
+        counts = self.index.of_split("train").class_counts([item.value for item in self.classes])
+        return counts / max(counts.sum(), 1)
+
+
+def network_spec(data: TrainingData, config: Config) -> NetworkSpec:
+    """Return the fusion network that the configuration asks for."""
+    return NetworkSpec(
+        modalities=data.names, in_channels=tuple(len(item.bands) for item in data.modalities),
+        classes=len(data.classes), task=config.task, encoder=config.train.encoder, depth=config.train.depth,
+        decoder_channels=tuple(config.train.decoder_channels), fusion=config.train.fusion,
+    )  # fmt: skip
+
+
+def fit_network(
+    spec: NetworkSpec, data: TrainingData, config: Config, *, strategy: str, folder: Path, resume: str, label: str
+) -> FitResult:
+    """Fit one network with the configuration's budget (see :func:`~equipoise.pipeline.fit.fit`)."""
+    module = data.module(config)
+    weights = None
+    if config.train.class_weights == "balanced":
+        shares = np.sqrt(np.maximum(data.class_shares(), 1e-6))
+        weights = (shares.mean() / shares).tolist()
+    return fit(
+        spec, module, options=config.train, strategy=strategy, class_weights=weights, batch_modalities=data.names,
+        steps_per_epoch=len(module.loader("train", epoch=0)), seed=config.seed, folder=folder, resume=resume,
+        label=label,
+    )  # fmt: skip
+
+
+def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints: Path, resume: str) -> dict[str, Any]:
+    """Train, measure the utilization on the validation split, and write the model.
+
+    Parameters
+    ----------
+    data, config
+        What to train on and how.
+    model_folder
+        Receives weights, card and README.
+    checkpoints
+        Receives the resumable state.
+    resume
+        Fingerprint of the stage.
+
+    Returns
+    -------
+    Figures: ``history``, ``best_epoch``, ``best_score``, ``utilization``, ``model``.
+    """
+    spec = network_spec(data, config)
+    result = fit_network(
+        spec, data, config, strategy=config.train.strategy, folder=checkpoints, resume=resume, label="train"
+    )
+    utilization = permutation_reliance(
+        result.network, data.module(config).loader("validation"), rolls=config.evaluate.rolls,
+        bootstrap=config.evaluate.bootstrap, seed=config.seed,
+    ).to_dict()  # fmt: skip
+    statistics = statistics_to_dict(data.normaliser.training)
+    card = ModelCard(
+        network=spec.to_dict(),
+        classes=tuple(item.model_dump() for item in data.classes),
+        modalities=tuple(_describe(item) | {"statistics": statistics[item.name]} for item in data.modalities),
+        class_prior=tuple(data.class_shares().tolist()),
+        training={
+            "run": config.name, "seed": config.seed, "strategy": config.train.strategy, "epochs": config.train.epochs,
+            "best_epoch": result.best_epoch, "normalisation": config.tile.normalisation, "utilization": utilization,
+            "versions": package_versions(),
+        },
+        metrics={"validation_score": result.best_score},
+    )  # fmt: skip
+    save_model(model_folder, result.network, card)
+    return {
+        "history": list(result.history), "best_epoch": result.best_epoch, "best_score": result.best_score,
+        "utilization": utilization, "model": model_digest(model_folder), "parameters": _parameters(result),
+        "class_shares": data.class_shares().tolist(),
+    }  # fmt: skip
+
+
+def load_predictor(
+    folder: Path, *, device: str, scenes: Mapping[str, Mapping[str, BandStatistics]] | None = None
+) -> Predictor:
+    """Load a model folder for prediction.
+
+    Parameters
+    ----------
+    folder
+        As written by :func:`train`.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    scenes
+        Statistics of each scene; needed where the model was trained with ``normalisation: scene``.
+
+    Raises
+    ------
+    CheckpointError
+        If the model is missing, damaged or foreign.
+    """
+    import torch
+
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    network, card = load_model(folder, device=place)
+    try:
+        modalities = tuple(_modality(item) for item in card.modalities)
+        statistics = statistics_from_dict({item["name"]: item["statistics"] for item in card.modalities})
+        classes = [ClassOptions.model_validate(item) for item in card.classes]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: found a model card without usable bands, statistics or classes "
+            f"({' '.join(str(error).split())[:120]}); wanted the output of `equipoise train`; train it again"
+        ) from error
+    by_scene = card.training.get("normalisation") == "scene"
+    return Predictor(
+        network=network, classes=classes, digest=model_digest(folder), prior=torch.tensor(card.class_prior),
+        normaliser=Normaliser(
+            modalities=modalities, training=statistics, scenes=(scenes or {}) if by_scene else None
+        ),
+        approximate=card.training.get("strategy") != "subset_sampling",
+    )  # fmt: skip
+
+
+def _parameters(result: FitResult) -> int:
+    return sum(parameter.numel() for parameter in result.network.parameters())
+
+
+def _describe(modality: Modality) -> dict[str, Any]:
+    """Plain values from which the modality can be rebuilt."""
+    units = sorted({str(band.network_unit) for band in modality.bands})
+    return {"name": modality.name, "units": ", ".join(units), "bands": [asdict(band) for band in modality.bands]}
+
+
+def _modality(record: Mapping[str, Any]) -> Modality:
+    return Modality(
+        name=record["name"], bands=tuple(Band(**{**band, "unit": Unit(band["unit"])}) for band in record["bands"])
+    )
