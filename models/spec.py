@@ -10,6 +10,7 @@ from .fusion import FUSIONS
 Task = Literal["segmentation", "classification"]
 
 _TASKS = ("segmentation", "classification")
+_MOST_CHANNELS = 4096
 _MOST_CLASSES = 255  # 255 itself marks pixels to ignore
 
 
@@ -63,7 +64,7 @@ class NetworkSpec:
         require(
             len(self.in_channels) == count and all(_positive(bands) for bands in self.in_channels),
             f"in_channels {self.in_channels} for {count} modalities",
-            "one band count of at least 1 per modality",
+            f"one band count of 1 to {_MOST_CHANNELS} per modality",
             "correct the band counts",
         )
         require(
@@ -85,7 +86,7 @@ class NetworkSpec:
         require(
             len(self.decoder_channels) == self.depth and all(_positive(width) for width in self.decoder_channels),
             f"decoder_channels {self.decoder_channels} at depth {self.depth}",
-            "one width of at least 1 per stride",
+            f"one width of 1 to {_MOST_CHANNELS} per stride",
             "give as many widths as the depth",
         )
         require(self.fusion in FUSIONS, f"fusion {self.fusion!r}", f"one of {tuple(FUSIONS)}", "correct the fusion")
@@ -133,7 +134,8 @@ class NetworkSpec:
 
 
 def _positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    # The upper bound keeps a foreign description from asking for more memory than there is.
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_CHANNELS
 
 
 def _names(values: tuple[str, ...]) -> bool:

@@ -12,7 +12,7 @@ from .coalitions import coalitions, shapley_values
 from .errors import ModelError, require, wanted
 from .features import Features
 from .scores import ScoreName, brier_score, build_score, cross_entropy_score
-from .utilization_report import UtilizationReport, summarised
+from .utilization_report import Exchanges, UtilizationReport, summarised
 
 __all__ = [
     "UtilizationReport",
@@ -125,12 +125,18 @@ def permutation_reliance(
     generator = torch.Generator().manual_seed(seed)
     with _evaluating(network):
         rows = [_exchanged(network, batch, rate, rolls=rolls, generator=generator) for batch in _joined(batches)]
-    base, rise = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    base, received, donated = (torch.cat(parts) for parts in zip(*rows, strict=True))
     labelled = base.isfinite()
     require(bool(labelled.any()), "no labelled pixel in any sample", "labelled samples", "check masks and splits")
-    base, rise = base[labelled], rise[labelled]
-    options = {"rolls": rolls, "bootstrap": bootstrap, "seed": seed}
-    return summarised(base, rise, modalities=network.modalities, score=score, generator=generator, **options)
+    return summarised(
+        Exchanges(base=base[labelled], received=received[labelled], donated=donated[labelled]),
+        modalities=network.modalities,
+        score=score,
+        rolls=rolls,
+        bootstrap=bootstrap,
+        seed=seed,
+        generator=generator,
+    )
 
 
 @torch.no_grad()
@@ -188,25 +194,29 @@ def _exchanged(
     *,
     rolls: int,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Return the scores (batch,) and their rises under exchange (batch, modality), NaN where undefined."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scores (batch,), and rises received and donated (batch, modality), NaN where undefined."""
     features, available = _encoded(network, batch)
     target = _target(batch).to(available.device)
     base = rate(network.decode(network.fuse(features, available), size=features.size), target)
-    rise = torch.full(available.shape, torch.nan, dtype=torch.float64)
+    received, donated = (torch.full(available.shape, torch.nan, dtype=torch.float64) for _ in range(2))
     for column, modality in enumerate(network.modalities):
         holders = available[:, column].nonzero().flatten()
         count = len(holders)
         if count < 2:
             continue
-        changes = []
+        rises, gifts = [], []
         for shift in (torch.randperm(count - 1, generator=generator)[:rolls] + 1).tolist():
+            donors = roll_derangement(count, shift).to(holders.device)
             index = torch.arange(len(available), device=available.device)
-            index[holders] = holders[roll_derangement(count, shift).to(holders.device)]
+            index[holders] = holders[donors]
             fused = network.fuse(features.rolled(modality, index), available)
-            changes.append((rate(network.decode(fused, size=features.size), target) - base)[holders])
-        rise[holders.cpu(), column] = torch.stack(changes).mean(dim=0).double().cpu()
-    return base.double().cpu(), rise
+            rise = (rate(network.decode(fused, size=features.size), target) - base)[holders]
+            rises.append(rise)
+            gifts.append(rise[donors.argsort()])
+        received[holders.cpu(), column] = torch.stack(rises).nanmean(dim=0).double().cpu()
+        donated[holders.cpu(), column] = torch.stack(gifts).nanmean(dim=0).double().cpu()
+    return base.double().cpu(), received, donated
 
 
 def _encoded(network: ThreeStepNetwork, batch: Batch) -> tuple[Features, Tensor]:

@@ -67,9 +67,36 @@ class UtilizationReport:
         return {name: _plain(value) for name, value in asdict(self).items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exchanges:
+    """What happened to each sample when modalities were exchanged; float64, NaN where undefined.
+
+    Attributes
+    ----------
+    base
+        (sample,): score as it is.
+    received
+        (sample, modality): mean rise of the sample's own score when it received the modality of others.
+    donated
+        (sample, modality): mean rise of the others' scores when they received the sample's modality.
+    """
+
+    base: Tensor
+    received: Tensor
+    donated: Tensor
+
+    @property
+    def influence(self) -> Tensor:
+        """Each sample's part in the mean rise, (sample, modality).
+
+        A sample acts as receiver and as donor; resampling its receipts alone gives intervals that are too narrow
+        (measured: a nominal 95 % covered 74 % with 7 rolls in batches of 8). The mean stays that of ``received``.
+        """
+        return self.received + (self.donated - self.donated.nanmean(dim=0)).nan_to_num()
+
+
 def summarised(
-    base: Tensor,
-    rise: Tensor,
+    exchanges: Exchanges,
     *,
     modalities: tuple[str, ...],
     score: str,
@@ -82,10 +109,8 @@ def summarised(
 
     Parameters
     ----------
-    base
-        float64 (sample,): score of each sample as it is.
-    rise
-        float64 (sample, modality): mean rise of the score when the modality is exchanged; NaN where it cannot be.
+    exchanges
+        The measurement.
     modalities, score, rolls, bootstrap, seed
         As in :class:`UtilizationReport`.
     generator
@@ -96,7 +121,8 @@ def summarised(
     UtilizationReport
         The summary.
     """
-    replicates = _bootstrap(rise, count=bootstrap, generator=generator)
+    rise = exchanges.received
+    replicates = _bootstrap(exchanges.influence, count=bootstrap, generator=generator)
     reliance = rise.nanmean(dim=0)
     positive = replicates.nan_to_num().clamp_min(0)
     floor = max(_FLOOR_DEVIATIONS * float(positive.sum(dim=1).std()), _LEAST_FLOOR)
@@ -114,8 +140,8 @@ def summarised(
         share_interval=_intervals(shares) if determinate else None,
         indeterminate=not determinate,
         noise_floor=floor,
-        baseline=float(base.mean()),
-        samples=len(base),
+        baseline=float(exchanges.base.mean()),
+        samples=len(exchanges.base),
         pairs=tuple(rise.isfinite().sum(dim=0).tolist()),
         rolls=rolls,
         bootstrap=bootstrap,

@@ -146,7 +146,7 @@ def _align(
     registrations: dict[str, Registration] = {}
     quicklooks: dict[str, NDArray[np.float32]] = {}
     for name, scene in opened.items():
-        _require_overlap(files.name, scene, grid, anchor)
+        require_overlap(files.name, scene, grid, anchor)
         registration = _register(scene, anchor, grid, options=options)
         if not registration.applied:
             log.warning("scene '%s', %s: %s", files.name, name, registration.note)
@@ -177,7 +177,14 @@ def reference_grid(scene: Scene) -> GeoBox:
     return geobox.to_crs("utm")
 
 
-def _require_overlap(name: str, scene: Scene, grid: GeoBox, anchor: Scene) -> None:
+def require_overlap(name: str, scene: Scene, grid: GeoBox, anchor: Scene) -> None:
+    """Refuse a scene that lies wholly outside the grid of scene ``name``'s anchor.
+
+    Raises
+    ------
+    AlignmentError
+        If they do not overlap.
+    """
     if grid.crs is None or scene.geobox.crs is None:
         return
     if scene.geobox.footprint(grid.crs).intersection(grid.extent).area <= 0:

@@ -47,6 +47,16 @@ class MapFiles:
         return [path for path in (self.classes, self.confidence, self.reliance, self.sidecar) if path is not None]
 
 
+def map_names(folder: Path, scene: str, *, with_reliance: bool) -> MapFiles:
+    """Return where the maps of a scene are written."""
+    return MapFiles(
+        classes=folder / f"{scene}.classes.tif",
+        confidence=folder / f"{scene}.confidence.tif",
+        reliance=folder / f"{scene}.reliance.tif" if with_reliance else None,
+        sidecar=folder / f"{scene}.classes.tif.aux.xml",
+    )
+
+
 def write_maps(
     stack: AlignedStack,
     bands: "Iterable[Band]",
@@ -56,8 +66,7 @@ def write_maps(
     modalities: Sequence[str],
     classes: Sequence[ClassOptions],
     tags: Mapping[str, str],
-    with_reliance: bool,
-    folder: Path,
+    files: MapFiles,
 ) -> MapFiles:
     """Write the maps of a scene from its bands, in order, and verify them.
 
@@ -66,12 +75,6 @@ def write_maps(
     PipelineError
         If a written file does not reopen with the grid it was given.
     """
-    files = MapFiles(
-        classes=folder / f"{stack.name}.classes.tif",
-        confidence=folder / f"{stack.name}.confidence.tif",
-        reliance=folder / f"{stack.name}.reliance.tif" if with_reliance else None,
-        sidecar=folder / f"{stack.name}.classes.tif.aux.xml",
-    )
     common = {"equipoise": __version__, "scene": stack.name, "model": tags["model"]}
     names = {f"class_{item.value}": item.name for item in classes}
     with contextlib.ExitStack() as opened:

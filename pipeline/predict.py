@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import torch
 from affine import Affine
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ from ..datasets.normalise import Normaliser
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
 from ..models.network import FusionUNet
 from .config import ClassOptions, PredictOptions
-from .map_files import MapFiles, write_maps
+from .errors import PipelineError
+from .map_files import MapFiles, map_names, write_maps
 from .mosaic import RowBlender, WindowGrid
 from .progress import track
 from .reliance import contributions, tile_shares, tile_sums
@@ -114,7 +116,11 @@ def predict_scene(
     resume
         Fingerprint: rows kept by another one are thrown away.
     """
-    parts = folder / f".{stack.name}.parts"
+    parts, done = folder / f".{stack.name}.parts", folder / f".{stack.name}.done"
+    known = map_names(folder, stack.name, with_reliance=options.reliance != "none")
+    if done.is_file() and done.read_text(encoding="utf-8") == resume and all(path.is_file() for path in known.all):
+        return known
+    done.unlink(missing_ok=True)
     _start(parts, resume)
     grid = WindowGrid(
         rows=stack.geobox.shape[0], cols=stack.geobox.shape[1], tile=options.tile, overlap=options.overlap
@@ -128,11 +134,36 @@ def predict_scene(
         modalities=predictor.network.modalities,
         classes=predictor.classes,
         tags=_reliance_tags(predictor, stack, options),
-        with_reliance=options.reliance != "none",
-        folder=folder,
+        files=known,
     )
+    write_text(done, resume)
     shutil.rmtree(parts)
     return files
+
+
+def check_bands(stack: AlignedStack, predictor: Predictor) -> None:
+    """Compare a stack with the bands that a model was trained on.
+
+    Raises
+    ------
+    PipelineError
+        If it has none of the model's modalities, or one of them with other bands.
+    """
+    wanted = {item.name: item.band_names for item in predictor.normaliser.modalities}
+    known = [name for name in wanted if name in stack.present]
+    if not known:
+        raise PipelineError(
+            f"scene '{stack.name}': found modalities {sorted(stack.present)}; wanted at least one that the model knows "
+            f"({sorted(wanted)}); correct `modalities`, or choose another model"
+        )
+    for name in known:
+        with rasterio.open(stack.present[name]) as source:
+            found = tuple(source.descriptions)
+        if found != wanted[name]:
+            raise PipelineError(
+                f"scene '{stack.name}': found bands {found} of modality '{name}'; wanted {wanted[name]}, which the "
+                "model was trained on; correct `modalities`, or choose another model"
+            )
 
 
 def reliance_grid(geobox: GeoBox, tile: int) -> GeoBox:

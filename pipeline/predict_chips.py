@@ -1,0 +1,78 @@
+"""Chip classification: a table of class, confidence and reliance for each chip."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import torch
+
+from ..datasets.patches import INDEX_CRS, footprint
+from ..datasets.stack import AlignedStack, StackReader
+from .predict import Predictor, check_bands
+from .progress import track
+from .reliance import INDETERMINATE_BELOW, contributions
+
+
+@torch.inference_mode()
+def predict_chips(
+    stacks: Sequence[AlignedStack], predictor: Predictor, *, batch_size: int, size: int, path: Path
+) -> tuple[list[Path], dict[str, Any]]:
+    """Classify the middle ``size`` x ``size`` px of each chip and write a GeoParquet table.
+
+    Columns: ``scene``, ``class_value``, ``class_name``, ``confidence`` (probability), ``reliance_<modality>`` (share
+    of |Shapley contribution|, NaN where indeterminate), ``geometry``.
+    """
+    rows: list[dict[str, Any]] = []
+    groups = [stacks[start : start + batch_size] for start in range(0, len(stacks), batch_size)]
+    for group in track(groups, "predict", total=len(groups)):
+        rows.extend(_classify(group, predictor, size=size))
+    georeferenced = all(stack.geobox.crs is not None for stack in stacks)
+    table = gpd.GeoDataFrame(rows, geometry="geometry", crs=INDEX_CRS if georeferenced else None)
+    temporary = path.with_name(f".{path.name}.tmp")
+    table.to_parquet(temporary, index=False, schema_version="1.1.0", write_covering_bbox=True)
+    temporary.replace(path)
+    counts = table["class_name"].value_counts().to_dict()
+    return [path], {
+        "chips": len(table),
+        "classes": {str(name): int(count) for name, count in counts.items()},
+        "modalities": list(predictor.network.modalities),
+        "reliance": {
+            name: _mean(table[f"reliance_{name}"].tolist()) for name in predictor.network.modalities
+        },
+    }  # fmt: skip
+
+
+def _classify(stacks: Sequence[AlignedStack], predictor: Predictor, *, size: int) -> list[dict[str, Any]]:
+    windows, names = [], predictor.network.modalities
+    for stack in stacks:
+        check_bands(stack, predictor)
+        rows, cols = stack.geobox.shape
+        windows.append(StackReader(stack).read((rows - size) // 2, (cols - size) // 2, height=size, width=size))
+    parts = [predictor.tensors(stack.name, [window]) for stack, window in zip(stacks, windows, strict=True)]
+    image = {name: torch.cat([part["image"][name] for part in parts]) for name in names}
+    valid = {name: torch.cat([part["valid"][name] for part in parts]) for name in names}
+    available = torch.cat([part["available"] for part in parts])
+    network = predictor.network
+    features = network.encode(image, valid=valid, available=available)
+    logits = network.decode(network.fuse(features, available), size=features.size)
+    shares = contributions(network, features, available, full=logits, prior=predictor.prior).abs()
+    total = shares.sum(dim=1, keepdim=True)
+    shares = torch.where(total >= INDETERMINATE_BELOW, shares / total, torch.nan)
+    confidence, best = logits.softmax(dim=1).max(dim=1)
+    return [
+        {
+            "scene": stack.name,
+            "class_value": predictor.classes[index].value,
+            "class_name": predictor.classes[index].name,
+            "confidence": chance,
+            **{f"reliance_{name}": share for name, share in zip(names, row, strict=True)},
+            "geometry": footprint(stack.geobox),
+        }
+        for stack, index, chance, row in zip(stacks, best.tolist(), confidence.tolist(), shares.tolist(), strict=True)
+    ]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    known = [value for value in values if value == value]
+    return sum(known) / len(known) if known else None

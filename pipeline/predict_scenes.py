@@ -1,0 +1,88 @@
+"""Maps of all scenes of a run, with the figures that the report shows."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+
+from ..datasets.stack import IGNORE, AlignedStack
+from .config import PredictOptions
+from .map_files import MapFiles
+from .planted import planted_shares
+from .predict import Predictor, check_bands, predict_scene
+
+log = logging.getLogger(__name__)
+
+
+def predict_scenes(
+    stacks: Sequence[AlignedStack],
+    predictor: Predictor,
+    *,
+    options: PredictOptions,
+    informative: Mapping[str, Path],
+    folder: Path,
+    resume: str,
+) -> tuple[list[Path], dict[str, Any]]:
+    """Map every scene; scenes that are finished in ``folder`` under the same ``resume`` mark are kept.
+
+    Returns
+    -------
+    The files, and by scene: class shares, mean confidence, mean reliance share a modality, share of indeterminate
+    tiles, and agreement with planted truth where there is one.
+    """
+    if predictor.approximate and options.reliance != "none":
+        log.warning(
+            "the model was not trained with subset sampling: its reliance maps are extrapolations, tagged approximate"
+        )
+    outputs: list[Path] = []
+    figures: dict[str, Any] = {}
+    for stack in stacks:
+        check_bands(stack, predictor)
+        files = predict_scene(stack, predictor, options=options, folder=folder, resume=resume)
+        outputs.extend(files.all)
+        figures[stack.name] = _describe(stack, files, predictor, options, informative.get(stack.name))
+    return outputs, {"scenes": figures, "modalities": list(predictor.network.modalities)}
+
+
+def _describe(
+    stack: AlignedStack, files: MapFiles, predictor: Predictor, options: PredictOptions, informative: Path | None
+) -> dict[str, Any]:
+    record: dict[str, Any] = {"missing": dict(stack.missing), **_map_shares(files, predictor)}
+    if files.reliance is None:
+        return record
+    with rasterio.open(files.reliance) as source:
+        shares = source.read()
+    defined = np.isfinite(shares).all(axis=0)
+    names = predictor.network.modalities
+    record["reliance"] = {
+        name: float(layer[defined].mean()) if defined.any() else None
+        for name, layer in zip(names, shares, strict=True)
+    }  # fmt: skip
+    record["undefined_tiles"] = float(1 - defined.mean())
+    if informative is not None:
+        record["planted"] = planted_shares(
+            files.reliance, informative, stack.geobox, modalities=names, tile=options.reliance_tile
+        )
+    return record
+
+
+def _map_shares(files: MapFiles, predictor: Predictor) -> dict[str, Any]:
+    counts, confidence, seen = np.zeros(256, dtype=np.int64), 0.0, 0
+    with rasterio.open(files.classes) as classes, rasterio.open(files.confidence) as chances:
+        for _, window in classes.block_windows(1):
+            values = classes.read(1, window=window)
+            counts += np.bincount(values.ravel(), minlength=256)
+            chance = chances.read(1, window=window)
+            known = np.isfinite(chance)
+            confidence, seen = confidence + float(chance[known].sum(dtype=np.float64)), seen + int(known.sum())
+    mapped = counts.sum() - counts[IGNORE]
+    return {
+        "class_shares": {
+            item.name: float(counts[item.value] / mapped) if mapped else None for item in predictor.classes
+        },
+        "mapped_share": float(mapped / counts.sum()),
+        "mean_confidence": confidence / seen if seen else None,
+    }
