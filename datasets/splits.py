@@ -1,6 +1,6 @@
-"""Spatial splits: blocks of ground go to training, validation or test; patches near a border are left out."""
+"""Spatial splits: blocks of ground go to training, validation or test, with a buffer of unused ground between them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,24 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Region:
+    """A part of a grid that belongs to one split: first row and column, one past the last row and column."""
+
+    split: str
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlockSplit:
     """A split of one scene's grid into square blocks.
 
     Attributes
     ----------
+    shape
+        Rows and columns of the grid.
     block_size
         Edge of a block in pixels.
     buffer
@@ -25,29 +38,41 @@ class BlockSplit:
         int8 (block rows, block columns): index into :data:`SPLITS`.
     """
 
+    shape: tuple[int, int]
     block_size: int
     buffer: int
     assignment: NDArray[np.int8]
 
-    def of_window(self, row: int, col: int, *, height: int, width: int) -> str | None:
-        """Split of a window, or None if it crosses blocks of two splits or lies within the buffer of another.
+    def regions(self) -> Iterator[Region]:
+        """Yield the usable part of every block.
 
-        The smaller splits keep their windows whole: a training window gives way to validation and test, a
-        validation window to test.
+        The smaller splits keep their ground whole: at a border, training gives way to validation and test, and
+        validation gives way to test, by the buffer.
         """
-        own = self._touched(row, col, height=height, width=width)
-        if len(own) != 1:
-            return None
-        near = self._touched(
-            row - self.buffer, col - self.buffer, height=height + 2 * self.buffer, width=width + 2 * self.buffer
-        )
-        split = own.pop()
-        return SPLITS[split] if all(other <= split for other in near) else None
+        rows, cols = self.assignment.shape
+        for row in range(rows):
+            for col in range(cols):
+                top, left = row * self.block_size, col * self.block_size
+                yield Region(
+                    split=SPLITS[self.assignment[row, col]],
+                    top=top + self.buffer * self._gives_way(row, col, range(-1, 0), range(-1, 2)),
+                    left=left + self.buffer * self._gives_way(row, col, range(1), range(-1, 0)),
+                    bottom=min(top + self.block_size, self.shape[0])
+                    - self.buffer * self._gives_way(row, col, range(1, 2), range(-1, 2)),
+                    right=min(left + self.block_size, self.shape[1])
+                    - self.buffer * self._gives_way(row, col, range(1), range(1, 2)),
+                )
 
-    def _touched(self, row: int, col: int, *, height: int, width: int) -> set[int]:
-        first = max(row, 0) // self.block_size, max(col, 0) // self.block_size
-        last = (row + height - 1) // self.block_size, (col + width - 1) // self.block_size
-        return {int(value) for value in np.unique(self.assignment[first[0] : last[0] + 1, first[1] : last[1] + 1])}
+    def _gives_way(self, row: int, col: int, down: range, across: range) -> bool:
+        """Whether a neighbour in these directions belongs to a smaller split; diagonal ones count above and below."""
+        rows, cols = self.assignment.shape
+        own = self.assignment[row, col]
+        return any(
+            self.assignment[row + i, col + j] > own
+            for i in down
+            for j in across
+            if 0 <= row + i < rows and 0 <= col + j < cols
+        )
 
 
 def split_blocks(
@@ -80,7 +105,37 @@ def split_blocks(
     held_test, held_validation = max(1, round(test * count)), max(1, round(validation * count))
     order[:held_test] = SPLITS.index("test")
     order[held_test : held_test + held_validation] = SPLITS.index("validation")
-    return BlockSplit(block_size=block_size, buffer=buffer, assignment=rng.permutation(order).reshape(blocks))
+    assignment = rng.permutation(order).reshape(blocks)
+    return BlockSplit(shape=shape, block_size=block_size, buffer=buffer, assignment=assignment)
+
+
+def origins(region: Region, *, size: int, overlap: int, shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield the upper left pixels of patches that cover a region.
+
+    Patches are spaced evenly and stay inside the region; a region that is too small for one gives none, unless it
+    ends at the grid's edge: there the patch reaches beyond, where nothing is valid.
+
+    Parameters
+    ----------
+    region
+        Where patches may lie.
+    size, overlap
+        Edge and least overlap of the patches, px.
+    shape
+        Rows and columns of the grid.
+    """
+    for row in _starts(region.top, region.bottom, size=size, overlap=overlap, limit=shape[0]):
+        for col in _starts(region.left, region.right, size=size, overlap=overlap, limit=shape[1]):
+            yield row, col
+
+
+def _starts(first: int, last: int, *, size: int, overlap: int, limit: int) -> list[int]:
+    if last - first >= size:
+        count = 1 + -(-(last - first - size) // (size - overlap))
+        return [int(start) for start in np.linspace(first, last - size, count).round()]
+    if last == limit:
+        return [first]
+    return [last - size] if first == 0 else []
 
 
 def check_leakage(windows: Sequence[tuple[str, int, int, int, int]], *, buffer: int) -> None:

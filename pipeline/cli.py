@@ -145,9 +145,7 @@ def samples() -> None:
 @app.command()
 def demo(
     output: Output = None,
-    scene: Annotated[
-        str | None, typer.Option(help="A real sample; default: embedded.")
-    ] = None,
+    scene: Annotated[str | None, typer.Option(help="A real sample; default: embedded.")] = None,
     force: Force = False,
 ) -> None:
     """Run the main job on an embedded scene whose truth is known, or on a real sample."""
@@ -210,9 +208,7 @@ def _one_line(error: Exception) -> str:
         return text
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        return (
-            f"{place}found a file or folder that cannot be used ({error.strerror or text}); check it"
-        )
+        return f"{place}found a file or folder that cannot be used ({error.strerror or text}); check it"
     return (
         f"found an unexpected {type(error).__name__} ({text}); this is a fault of Equipoise: set EQUIPOISE_DEBUG=1 and "
         "report what it prints"

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _inline(value: Any) -> str:
 def _plain(value: Any, *, only_set: bool = False) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=only_set)
-    if isinstance(value, Path):
+    if isinstance(value, Path | StrEnum):
         return str(value)
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}

@@ -110,7 +110,7 @@ class TileOptions(Options):
     """Cut the aligned scenes into patches and give them to splits."""
 
     patch_size: int = Field(128, ge=1, description="Edge of a patch, px.")
-    overlap: int = Field(0, ge=0, description="Overlap of neighbouring patches, px.")
+    overlap: int = Field(0, ge=0, description="Least overlap of neighbouring patches, px.")
     min_valid: Share = Field(0.5, description="Least usable share that one modality at least must have.")
     min_labelled: Share = Field(0.1, description="Least labelled share of a training, validation or test patch.")
     block_size: int = Field(256, ge=1, description="Edge of the split blocks, px (scenes with split: auto).")
@@ -176,7 +176,9 @@ class PredictOptions(Options):
     scenes: list[str] | None = Field(None, description="Scene names; null: all.")
     tile: int = Field(256, ge=32, description="Edge of the windows given to the network, px.")
     overlap: int = Field(64, ge=0, description="Overlap over which neighbouring windows are blended, px.")
-    batch_size: int = Field(4, ge=1, description="Windows a network call.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Windows a network call; null: 1 on the CPU (fits its caches), 8 on a GPU."
+    )
     reliance: Literal["none", "shapley"] = Field("shapley", description="shapley: exact, over all subsets.")
     reliance_tile: int = Field(32, ge=8, description="Edge of a pixel of the reliance map, scene px.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")

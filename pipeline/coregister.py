@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 #: Largest edge in pixels of the area that is searched for a shift: beyond it, accuracy no longer gains.
 MATCH_EDGE = 1536
 
+#: Up to this ratio of pixel sizes, matching is done on the reference's own pixels.
+FINEST_RATIO = 4.0
+
 #: Largest edge in pixels of the pictures kept for the report.
 QUICKLOOK_EDGE = 480
 
@@ -222,10 +225,10 @@ def _register(scene: Scene, anchor: Scene, grid: GeoBox, *, options: CoregisterO
 
 
 def _matching_grid(grid: GeoBox, scene: Scene) -> GeoBox:
-    """Middle of the grid, at the coarser of the two pixel sizes."""
+    """Middle of the grid; coarser only where the moving pixels are much larger, since fine edges carry the match."""
     own = scene.geobox if grid.crs is None or scene.geobox.crs == grid.crs else scene.geobox.to_crs(grid.crs)
     factor = max(1.0, np.sqrt(abs(own.affine.determinant / grid.affine.determinant)))
-    coarse = grid.zoom_out(factor) if factor > 1.2 else grid
+    coarse = grid.zoom_out(factor / FINEST_RATIO) if factor > FINEST_RATIO else grid
     rows, cols = coarse.shape
     top, left = max(0, (rows - MATCH_EDGE) // 2), max(0, (cols - MATCH_EDGE) // 2)
     return coarse[top : min(rows, top + MATCH_EDGE), left : min(cols, left + MATCH_EDGE)]

@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.feature import match_template
 
 #: Standard deviation in pixels of the smoothing before the gradient: keeps speckle from making edges.
-SMOOTHING = 1.5
+SMOOTHING = 1.0
 
 #: Pixels around the best match that count as the same peak.
 PEAK_RADIUS = 3

@@ -223,7 +223,7 @@ def _window_row(
     modalities, edge = len(predictor.network.modalities), grid.stride // options.reliance_tile
     sums = np.zeros((modalities, edge, grid.col_count * edge), dtype=np.float32)
     counts = np.zeros((edge, grid.col_count * edge), dtype=np.int32)
-    for batch in _batches(grid, row, reader=reader, size=options.batch_size):
+    for batch in _batches(grid, row, reader=reader, size=options.batch_size or _batch_size(predictor.device)):
         windows = [window for _, window in batch]
         probability, phi = _forward(predictor, stack.name, windows, reliance=options.reliance != "none")
         for (col, window), chance, shares in zip(batch, probability, phi, strict=True):
@@ -263,6 +263,11 @@ def _forward(
     if reliance:
         phi = contributions(network, features, tensors["available"], full=logits, prior=predictor.prior)
     return logits.softmax(dim=1).float().cpu().numpy(), phi.float().cpu().numpy()
+
+
+def _batch_size(device: torch.device) -> int:
+    # Measured on two cores: 4 windows of 256 px a call take five times as long as 4 calls of one window.
+    return 1 if device.type == "cpu" else 8
 
 
 def _any_valid(reader: StackReader, top: int, height: int, *, width: int) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Stage tile: cut the aligned stacks into patches, give them to splits, and take the training statistics."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..datasets.modality import Modality
 from ..datasets.patches import PatchIndex, footprint
-from ..datasets.splits import SPLITS, BlockSplit, check_leakage, split_blocks
+from ..datasets.splits import SPLITS, Region, check_leakage, origins, split_blocks
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
 from ..datasets.statistics import BandStatistics, RunningStatistics
 from .config import ClassOptions, TileOptions
@@ -107,11 +107,7 @@ def _patches(
     stack: AlignedStack, *, classes: Sequence[ClassOptions], task: str, options: TileOptions, rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
     reader, size = StackReader(stack), options.patch_size
-    blocks = _blocks(stack, task=task, options=options, rng=rng)
-    for row, col in _origins(stack, task=task, options=options):
-        split = stack.split if blocks is None else blocks.of_window(row, col, height=size, width=size)
-        if split is None:
-            continue
+    for split, row, col in _windows(stack, task=task, options=options, rng=rng):
         window = reader.read(row, col, height=size, width=size)
         record = _describe(stack, window, row=row, col=col, classes=classes, task=task)
         usable = max(record[f"valid_{name}"] for name in stack.modalities)
@@ -120,39 +116,34 @@ def _patches(
             yield {**record, "split": split}
 
 
-def _origins(stack: AlignedStack, *, task: str, options: TileOptions) -> Iterator[tuple[int, int]]:
+def _windows(
+    stack: AlignedStack, *, task: str, options: TileOptions, rng: np.random.Generator
+) -> Iterator[tuple[str, int, int]]:
+    """Yield split, first row and first column of every candidate patch."""
     rows, cols = stack.geobox.shape
     if task == "classification":
         # A chip is one sample: its middle, padded where it is smaller than a patch.
-        yield (rows - options.patch_size) // 2, (cols - options.patch_size) // 2
+        split = _draw_split(options, rng) if stack.split == "auto" else stack.split
+        yield split, (rows - options.patch_size) // 2, (cols - options.patch_size) // 2
         return
-    step = options.patch_size - options.overlap
-    for row in range(0, rows, step):
-        for col in range(0, cols, step):
-            yield row, col
+    regions: Iterable[Region] = [Region(split=stack.split, top=0, left=0, bottom=rows, right=cols)]
+    if stack.split == "auto":
+        regions = split_blocks(
+            (rows, cols),
+            block_size=options.block_size,
+            buffer=options.buffer,
+            validation=options.validation,
+            test=options.test,
+            rng=rng,
+        ).regions()
+    for region in regions:
+        for row, col in origins(region, size=options.patch_size, overlap=options.overlap, shape=(rows, cols)):
+            yield region.split, row, col
 
 
-def _blocks(stack: AlignedStack, *, task: str, options: TileOptions, rng: np.random.Generator) -> BlockSplit | None:
-    if stack.split != "auto":
-        return None
-    if task == "classification":
-        return _whole_chip(options, rng)
-    rows, cols = stack.geobox.shape
-    return split_blocks(
-        (rows, cols),
-        block_size=options.block_size,
-        buffer=options.buffer,
-        validation=options.validation,
-        test=options.test,
-        rng=rng,
-    )
-
-
-def _whole_chip(options: TileOptions, rng: np.random.Generator) -> BlockSplit:
-    """One block for the whole chip, drawn by the shares."""
+def _draw_split(options: TileOptions, rng: np.random.Generator) -> str:
     draw = rng.random()
-    position = 2 if draw < options.test else 1 if draw < options.test + options.validation else 0
-    return BlockSplit(block_size=1 << 30, buffer=0, assignment=np.array([[position]], dtype=np.int8))
+    return "test" if draw < options.test else "validation" if draw < options.test + options.validation else "train"
 
 
 def _describe(

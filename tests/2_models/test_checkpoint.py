@@ -202,7 +202,7 @@ def test_weights_of_another_network(folder):
     _refused(folder, "where the network has")
     _sealed(folder, save({"stranger": torch.zeros(2)}))
     _refused(folder, "tensors that differ")
-    halves = {name: value.half() for name, value in FusionUNet(SPEC).state_dict().items()}
+    halves = {name: value.half().contiguous() for name, value in FusionUNet(SPEC).state_dict().items()}
     _sealed(folder, save(halves))
     _refused(folder, "float16")
 

@@ -1,5 +1,6 @@
 """FusionUNet: sizes, absence, validity, batch statistics."""
 
+import functools
 import json
 
 import pytest
@@ -57,6 +58,11 @@ def test_steps_in_a_row_are_forward(network):
     assert torch.equal(stepwise, network(image, available=available))
 
 
+@functools.cache
+def _shared(task):
+    return _network(task=task)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     absent=st.lists(st.sampled_from(MODALITIES), min_size=1, max_size=2, unique=True),
@@ -65,7 +71,7 @@ def test_steps_in_a_row_are_forward(network):
     masked=st.booleans(),
 )
 def test_an_absent_modality_changes_nothing(absent, garbage, task, masked):
-    network, image = _network(task=task), _image(size=(9, 11))
+    network, image = _shared(task), _image(size=(9, 11))
     available = torch.tensor([[name not in absent for name in MODALITIES], [True] * 3])
     valid = {name: torch.rand(2, 9, 11) < 0.8 for name in MODALITIES} if masked else None
     spoiled = {name: data.clone() for name, data in image.items()}
