@@ -38,6 +38,8 @@ def _start(
         typer.echo(__version__)
         raise typer.Exit
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # Threads that spin while they wait make a training step ten times slower where another process wants the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # GDAL's own words for a broken file come before ours and say less; ours carry them.
     logging.getLogger("rasterio").setLevel(logging.INFO if verbose else logging.CRITICAL)
     if not verbose:

@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from .. import __version__
@@ -18,8 +19,24 @@ from .errors import PipelineError
 from .mosaic import WindowGrid
 from .run_folder import write_text
 
-if TYPE_CHECKING:
-    from .predict import Band
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """Finished rows of a map.
+
+    Attributes
+    ----------
+    classes
+        uint8 (rows, x): class values, 255 = nothing was observed.
+    confidence
+        float32 (rows, x): probability of the class, NaN = nothing was observed.
+    reliance
+        float32 (modality, tile rows, tile columns): shares, NaN = indeterminate or nothing observed.
+    """
+
+    classes: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    reliance: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +76,7 @@ def map_names(folder: Path, scene: str, *, with_reliance: bool) -> MapFiles:
 
 def write_maps(
     stack: AlignedStack,
-    bands: "Iterable[Band]",
+    bands: Iterable[Band],
     *,
     grid: WindowGrid,
     reliance_grid: GeoBox,

@@ -20,7 +20,7 @@ from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
 from ..models.network import FusionUNet
 from .config import ClassOptions, PredictOptions
 from .errors import PipelineError
-from .map_files import MapFiles, map_names, write_maps
+from .map_files import Band, MapFiles, map_names, write_maps
 from .mosaic import RowBlender, WindowGrid
 from .progress import track
 from .reliance import contributions, tile_shares, tile_sums
@@ -74,25 +74,6 @@ class Predictor:
             "valid": {name: mask.to(self.device) for name, mask in valid.items()},
             "available": available.to(self.device),
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Band:
-    """Finished rows of a map.
-
-    Attributes
-    ----------
-    classes
-        uint8 (rows, x): class values, 255 = nothing was observed.
-    confidence
-        float32 (rows, x): probability of the class, NaN = nothing was observed.
-    reliance
-        float32 (modality, tile rows, tile columns): shares, NaN = indeterminate or nothing observed.
-    """
-
-    classes: NDArray[np.uint8]
-    confidence: NDArray[np.float32]
-    reliance: NDArray[np.float32]
 
 
 def predict_scene(

@@ -23,7 +23,8 @@ def rows(chips):
 
 def test_every_split_holds_every_label(chips):
     counts = Counter((row["split"], row["label"]) for row in rows(chips))
-    assert counts == {(split, label): n for split, n in (("train", 6), ("validation", 2), ("test", 2)) for label in "012"}
+    shares = {"train": 6, "validation": 2, "test": 2}
+    assert counts == {(split, label): count for split, count in shares.items() for label in "012"}
 
 
 def test_both_modalities_share_a_grid_and_chips_do_not_overlap(chips):

@@ -1,0 +1,182 @@
+"""Stage report: one self-contained HTML page, from what the other stages saved."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..datasets.stack import AlignedStack
+from . import figures
+from .config import ClassOptions, Config
+from .run_folder import RunFolder, StageRecord, package_versions, write_text
+
+#: Largest edge in pixels of the map pictures: read from overviews, never a whole scene.
+PICTURE_EDGE = 640
+
+
+def write_report(folder: RunFolder, config: Config, *, stacks: Mapping[str, AlignedStack], path: Path) -> None:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    folder
+        Run folder whose stages are finished.
+    config
+        Its configuration.
+    stacks
+        Aligned scenes.
+    path
+        HTML file to write; it holds its pictures and needs no other file and no network.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(
+        files("equipoise.pipeline.templates").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    stages = folder.stages
+    page = template.render(
+        title=config.report.title or config.name,
+        version=__version__,
+        config=config,
+        scenes=[_scene(stack, folder, config) for stack in _shown(stacks, config)],
+        hidden=max(0, len(stacks) - config.report.max_scenes),
+        count=len(stacks),
+        evaluation=_evaluation(stages.get("evaluate"), config),
+        training=_training(stages.get("train")),
+        prediction=_prediction(stages.get("predict")),
+        patches=stages["tile"].figures["patches"] if "tile" in stages else None,
+        timings=[(name, record.seconds, record.finished) for name, record in stages.items()],
+        versions=package_versions(),
+        seed=folder.seed,
+    )
+    write_text(path, page)
+
+
+def _shown(stacks: Mapping[str, AlignedStack], config: Config) -> list[AlignedStack]:
+    chosen = [stack for stack in stacks.values() if stack.split in ("test", "predict")] or list(stacks.values())
+    return chosen[: config.report.max_scenes]
+
+
+def _scene(stack: AlignedStack, folder: RunFolder, config: Config) -> dict[str, Any]:
+    record = folder.stages["coregister"].figures["registrations"][stack.name]
+    predicted = folder.stages["predict"].figures if "predict" in folder.stages else {}
+    return {
+        "name": stack.name,
+        "size": f"{stack.geobox.shape.x} x {stack.geobox.shape.y} px",
+        "crs": "no position" if stack.geobox.crs is None else str(stack.geobox.crs),
+        "missing": dict(stack.missing),
+        "registrations": record,
+        "looks": _quicklooks(stack, folder, config),
+        "maps": _maps(stack, folder, config),
+        "figures": predicted.get("scenes", {}).get(stack.name),
+    }
+
+
+def _quicklooks(stack: AlignedStack, folder: RunFolder, config: Config) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Modality, and its pictures before and after alignment."""
+    result = []
+    with np.load(folder.root / "aligned" / stack.name / "quicklooks.npz", allow_pickle=False) as looks:
+        for name in stack.present:
+            bands = config.domain_modalities()[tuple(config.modalities).index(name)].band_names
+            views = [
+                (moment, _embed(figures.picture(figures.display(looks[f"{name} {moment}"], rgb=_rgb(bands)))))
+                for moment in ("before", "after")
+                if f"{name} {moment}" in looks.files
+            ]
+            result.append((name, views))
+    return result
+
+
+def _rgb(bands: Sequence[str]) -> tuple[int, int, int] | None:
+    """Positions of the bands that make a natural or at least a coloured picture; None for fewer than three."""
+    names = [band.lower() for band in bands]
+    if {"red", "green", "blue"} <= set(names):
+        return names.index("red"), names.index("green"), names.index("blue")
+    return (0, 1, 2) if len(names) >= 3 else None
+
+
+def _maps(stack: AlignedStack, folder: RunFolder, config: Config) -> list[tuple[str, str]]:
+    root, result = folder.root / "predictions", []
+    colours = {item.value: item.rgb for item in _classes(folder, config)}
+    if stack.labels is not None:
+        labels = _overview(stack.labels)[0].astype(np.uint8)
+        result.append(("labels", _embed(figures.class_picture(labels, colours=colours))))
+    if (path := root / f"{stack.name}.classes.tif").is_file():
+        values = _overview(path)[0].astype(np.uint8)
+        result.append(("prediction", _embed(figures.class_picture(values, colours=colours))))
+    if (path := root / f"{stack.name}.confidence.tif").is_file():
+        result.append(("confidence", _embed(figures.confidence_picture(_overview(path)[0]))))
+    if (path := root / f"{stack.name}.reliance.tif").is_file():
+        with rasterio.open(path) as source:
+            names = [str(name) for name in source.descriptions]
+        result.append(("reliance", _embed(figures.reliance_picture(_overview(path), modalities=names))))
+    return result
+
+
+def _classes(folder: RunFolder, config: Config) -> Sequence[ClassOptions]:
+    record = folder.stages.get("predict")
+    if record is not None and "classes_list" in record.figures:
+        return [ClassOptions.model_validate(item) for item in record.figures["classes_list"]]
+    return config.classes
+
+
+def _overview(path: Path) -> NDArray[np.float32]:
+    with rasterio.open(path) as source:
+        step = max(1, -(-max(source.shape) // PICTURE_EDGE))
+        shape = (source.count, -(-source.height // step), -(-source.width // step))
+        values: NDArray[np.float32] = source.read(out_shape=shape).astype(np.float32)
+    return values
+
+
+def _evaluation(record: StageRecord | None, config: Config) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    found, names = record.figures, [item.name for item in config.classes]
+    measure = "accuracy" if config.task == "classification" else "mean_iou"
+    scores = {"fusion": found["fusion"][measure]}
+    scores |= {f"{name} alone (own network)": item[measure] for name, item in found["single"].items()}
+    scores |= {"majority class": found["majority"][measure]}
+    subsets = {name: item[measure] for name, item in found["subsets"].items()}
+    label = "accuracy" if config.task == "classification" else "mean IoU over classes"
+    everything = "+".join(found["modalities"])
+    return {
+        "fusion": found["fusion"],
+        "measure": label,
+        "scores": _embed(figures.score_bars(scores, highlight="fusion", label=f"{label}, test split")),
+        "subsets": _embed(figures.score_bars(subsets, highlight=everything, label=f"{label}, one network")),
+        "confusion": _embed(figures.confusion_picture(np.asarray(found["fusion"]["confusion"]), names=names)),
+        "utilization": _embed(
+            figures.utilization_bars(
+                {"Brier": found["utilization"]["brier"], "cross entropy": found["utilization"]["cross_entropy"]},
+                modalities=found["modalities"],
+            )
+        ),
+        "indeterminate": found["utilization"]["brier"]["indeterminate"],
+        "samples": found["utilization"]["brier"]["samples"],
+    }
+
+
+def _training(record: StageRecord | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    return {
+        "curve": _embed(figures.history_curve(record.figures["history"])),
+        "best_epoch": record.figures["best_epoch"] + 1,
+        "best_score": record.figures["best_score"],
+        "parameters": record.figures["parameters"],
+        "model": record.figures["model"],
+    }
+
+
+def _prediction(record: StageRecord | None) -> dict[str, Any] | None:
+    return None if record is None else dict(record.figures)
+
+
+def _embed(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,33 @@
+"""Fixtures of every folder: the embedded scene, and real imagery where there is some."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from equipoise.datasets.samples import DATA_VARIABLE
+from equipoise.datasets.synthetic import SyntheticScene, write_scene
+
+settings.register_profile(
+    "house",
+    deadline=None,  # shared machines: a slow example is no failure
+    # The fixtures that property tests use are read-only, or folders in which each example writes anew.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def embedded_scene(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
+    """The synthetic scene, 384 x 384 pixels, written once a session: read it, do not write to it."""
+    return write_scene(tmp_path_factory.mktemp("embedded"), size=384)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Folder of real imagery; tests that ask for it skip where there is none."""
+    named = os.environ.get(DATA_VARIABLE)
+    if not named:
+        pytest.skip(f"{DATA_VARIABLE} is unset: no real imagery at hand")
+    return Path(named)
