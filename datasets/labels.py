@@ -1,7 +1,7 @@
 """Labels: class rasters brought onto a stack's grid, with only the declared values."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from .errors import LabelError
 from .stack import IGNORE
 
 
-def read_labels(path: Path, grid: GeoBox, *, classes: Sequence[int]) -> NDArray[np.uint8]:
+def read_labels(path: Path, grid: GeoBox, *, classes: Mapping[int, int]) -> NDArray[np.uint8]:
     """Read a class raster onto ``grid`` (nearest neighbour).
 
     Parameters
@@ -25,7 +25,7 @@ def read_labels(path: Path, grid: GeoBox, *, classes: Sequence[int]) -> NDArray[
     grid
         Grid of the stack.
     classes
-        Values that are allowed beside nodata and 255.
+        Value in the file -> class value; nodata, and 255 unless it is a key here, mean "not labelled".
 
     Returns
     -------
@@ -46,15 +46,18 @@ def read_labels(path: Path, grid: GeoBox, *, classes: Sequence[int]) -> NDArray[
         raise LabelError(
             f"{path}: found labels that cannot be read ({error}); wanted a one-band raster; copy it again"
         ) from error
-    if nodata is not None:
-        values = np.where(values == nodata, IGNORE, values)
-    unknown = sorted(set(np.unique(values).tolist()) - {*classes, IGNORE})
+    labelled = np.full(values.shape, True) if nodata is None else values != nodata
+    if IGNORE not in classes:
+        labelled &= values != IGNORE
+    unknown = sorted(set(np.unique(values[labelled]).tolist()) - set(classes))
     if unknown:
         raise LabelError(
             f"{path}: found label values {unknown[:8]} that no class declares; wanted {list(classes)} or nodata; add "
             "them to `classes`, or set the raster's nodata value"
         )
-    labels = values.astype(np.uint8)
+    labels = np.full(values.shape, IGNORE, dtype=np.uint8)
+    for source_value, class_value in classes.items():
+        labels[labelled & (values == source_value)] = class_value
     if own == grid:
         return labels
     if grid.crs is None or own.crs is None:

@@ -22,6 +22,9 @@ class Unit(StrEnum):
     DIGITAL_NUMBER = "digital_number"
 
 
+#: Furthest from 0 dB that a value is taken to: float32 holds its power, so that counts declared as dB stay visible.
+DB_LIMIT = 350.0
+
 #: Backscatter units: averaged and resampled in linear power, shown to the network in dB.
 BACKSCATTER = frozenset({Unit.LINEAR_POWER, Unit.AMPLITUDE, Unit.DB})
 
@@ -84,9 +87,10 @@ class Band:
         """
         value = digital_number * np.float32(self.scale) + np.float32(self.offset)
         if self.unit is Unit.AMPLITUDE:
-            return value * value
+            return value * np.abs(value)  # the sign tells that decibels were declared as amplitude
         if self.unit is Unit.DB:
-            return np.power(np.float32(10), value / np.float32(10), dtype=np.float32)
+            decibels = np.clip(value, np.float32(-DB_LIMIT), np.float32(DB_LIMIT))
+            return np.power(np.float32(10), decibels / np.float32(10), dtype=np.float32)
         return value
 
     def to_network(self, working: NDArray[np.float32]) -> NDArray[np.float32]:

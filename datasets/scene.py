@@ -75,8 +75,11 @@ class Scene:
         SceneError
             If the file is truncated or corrupt.
         """
+        return cast(NDArray[np.float32], self._computed(self.data[(slice(None), *roi)]).values)
+
+    def _computed(self, lazy: xr.DataArray) -> xr.DataArray:
         try:
-            return cast(NDArray[np.float32], self.data[(slice(None), *roi)].compute(scheduler="synchronous").values)
+            return lazy.compute(scheduler="synchronous")
         except (RasterioError, OSError) as error:
             raise SceneError(
                 f"{self.path}: found pixel data that cannot be read ({_first_line(error)}); wanted a complete raster; "
@@ -141,7 +144,7 @@ def check_scene(scene: Scene) -> None:
     sample = scene.read(_centre(scene.geobox, UNIT_SAMPLE))
     if not np.isfinite(sample).any():
         # The middle may be a hole: only the whole scene proves that there is nothing.
-        if not bool(scene.valid.any().compute(scheduler="synchronous")):
+        if not bool(scene._computed(scene.valid.any())):
             raise SceneError(
                 f"{scene.path}: found no valid pixel; wanted observed data; check the file and the nodata value of "
                 f"modality '{scene.modality.name}'"
@@ -157,20 +160,22 @@ def _as_declared(scene: Scene, band_name: str, layer: NDArray[np.float32]) -> ND
     band = scene.modality.bands[scene.modality.band_names.index(band_name)]
     if band.unit == "db":
         return np.float32(10) * np.log10(np.where(layer > 0, layer, np.nan))
-    return np.sqrt(layer)
+    return np.sign(layer) * np.sqrt(np.abs(layer))
 
 
 def _to_physical(
     block: NDArray[np.generic], *, modality: Modality, nodata: tuple[float | None, ...]
 ) -> NDArray[np.float32]:
-    values = block.astype(np.float32)
+    with np.errstate(over="ignore"):  # float64 fill values beyond float32 become infinite, which is not valid either
+        values = block.astype(np.float32)
+        fills = [None if value is None else np.float32(value) for value in nodata]
     invalid = ~np.isfinite(values).all(axis=0)
-    if all(value is None for value in nodata):
+    if all(value is None for value in fills):
         # Files without a nodata value use zero in every band as fill far more often than as an observation.
         invalid |= (values == 0).all(axis=0)
-    for layer, value, band in zip(values, nodata, modality.bands, strict=True):
+    for layer, value, band in zip(values, fills, modality.bands, strict=True):
         if value is not None and np.isfinite(value):
-            invalid |= layer == np.float32(value)
+            invalid |= layer == value
         if band.is_backscatter and band.unit != "db":
             invalid |= layer == 0  # border fill of radar products: no surface returns exactly nothing
     out = np.stack([band.to_working(layer) for band, layer in zip(modality.bands, values, strict=True)])

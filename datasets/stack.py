@@ -62,7 +62,7 @@ class AlignedStack:
     label
         Class value of the whole scene, for chip classification.
     split
-        ``auto`` or the split that all of the scene belongs to.
+        The split that all of the scene belongs to, or how it is to be found (``auto``, ``by_scene``, ``development``).
     """
 
     name: str
@@ -81,7 +81,7 @@ class AlignedStack:
             "name": self.name, "modalities": list(self.modalities), "missing": dict(self.missing),
             "present": {name: os.path.relpath(file, path.parent) for name, file in self.present.items()},
             "labels": None if self.labels is None else os.path.relpath(self.labels, path.parent),
-            "label": self.label, "split": self.split, "crs": None if crs is None else crs.to_wkt(),
+            "label": self.label, "split": self.split, "crs": None if crs is None else str(crs),
             "transform": list(self.geobox.affine)[:6], "shape": list(self.geobox.shape),
         }  # fmt: skip
         temporary = path.with_name(f".{path.name}.tmp")

@@ -40,7 +40,8 @@ def _entry(name: str, value: Any, *, indent: int, comments: bool) -> Iterator[st
     elif isinstance(value, Mapping) and any(isinstance(item, BaseModel) for item in value.values()):
         yield f"{lead}{name}:"
         for position, (key, item) in enumerate(value.items()):
-            yield from _entry(key, item, indent=indent + 2, comments=comments and position == 0)
+            # Quoted where YAML would read a name such as `no` or `1` as something else.
+            yield from _entry(_inline(key), item, indent=indent + 2, comments=comments and position == 0)
     elif isinstance(value, Sequence) and not isinstance(value, str) and any(isinstance(x, BaseModel) for x in value):
         yield f"{lead}{name}:"
         for position, item in enumerate(value):

@@ -66,7 +66,10 @@ class ModalityOptions(Options):
 class ClassOptions(Options):
     """One class of the map."""
 
-    value: int = Field(ge=0, le=254, description="Value in the label raster and in the map.")
+    value: int = Field(
+        ge=0, le=254, description="Value in the map, and in the label rasters unless label_value is set."
+    )
+    label_value: int | None = Field(None, ge=0, description="Value in the label rasters, where it is another one.")
     name: str = Field(min_length=1, description="Name in legends.")
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$", description="Colour on the map, #rrggbb.")
 
@@ -74,6 +77,11 @@ class ClassOptions(Options):
     def rgb(self) -> tuple[int, int, int]:
         """Red, green, blue, 0-255."""
         return int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16)
+
+    @property
+    def source(self) -> int:
+        """Value in the label rasters."""
+        return self.value if self.label_value is None else self.label_value
 
 
 class SceneOptions(Options):
@@ -83,8 +91,10 @@ class SceneOptions(Options):
     files: dict[str, Path] = Field(description="Modality -> raster, relative to this file; may lack modalities.")
     labels: Path | None = Field(None, description="Label raster (segmentation); nodata and 255 are not counted.")
     label_table: Path | None = Field(None, description="CSV with id, label and optionally split (classification).")
-    split: Literal["auto", "train", "validation", "test", "predict"] = Field(
-        "auto", description="auto: spatial blocks; predict: no training or evaluation, maps only."
+    split: Literal["auto", "by_scene", "development", "train", "validation", "test", "predict"] = Field(
+        "auto",
+        description="auto: spatial blocks (chips with one label: by_scene); by_scene: whole scenes drawn for the three "
+        "splits; development: whole scenes drawn for training and validation only; predict: maps only.",
     )
     offset: dict[str, float] = Field({}, description="Modality -> offset of this scene, replacing the modality's.")
     informative: Path | None = Field(
@@ -115,8 +125,8 @@ class TileOptions(Options):
     min_labelled: Share = Field(0.1, description="Least labelled share of a training, validation or test patch.")
     block_size: int = Field(256, ge=1, description="Edge of the split blocks, px (scenes with split: auto).")
     buffer: int = Field(16, ge=0, description="Least distance between pixels of different splits, px.")
-    validation: Share = Field(0.15, description="Share of blocks for validation.")
-    test: Share = Field(0.2, description="Share of blocks for test.")
+    validation: Share = Field(0.15, description="Share of blocks or scenes for validation.")
+    test: Share = Field(0.2, description="Share of blocks or scenes for test.")
     normalisation: Literal["training", "scene"] = Field(
         "training",
         description="training: statistics of the training split; scene: each scene by its own (display products).",

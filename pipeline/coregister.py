@@ -159,7 +159,7 @@ def _align(
     np.savez_compressed(folder / "quicklooks.npz", allow_pickle=False, **quicklooks)
     labels = None if files.labels is None else folder / "labels.tif"
     if files.labels is not None and labels is not None:
-        values = read_labels(files.labels, grid, classes=[item.value for item in classes])
+        values = read_labels(files.labels, grid, classes={item.source: item.value for item in classes})
         with cog_writer(
             labels, grid, count=1, dtype="uint8", nodata=IGNORE, overview_resampling="mode", descriptions=("class",),
             colours={item.value: item.rgb for item in classes},

@@ -34,7 +34,7 @@ def planted_shares(
     Modality -> mean share, 0 to 1; modalities without such pixels are left out. Every planted pixel counts once,
     with the share of the tile that it lies in, mixed tiles included.
     """
-    planted = read_labels(informative, grid, classes=range(len(modalities)))
+    planted = read_labels(informative, grid, classes={i: i for i in range(len(modalities))})
     with rasterio.open(reliance) as source:
         shares = source.read()
     result = {}

@@ -131,6 +131,9 @@ def check_bands(stack: AlignedStack, predictor: Predictor) -> None:
         If it has none of the model's modalities, or one of them with other bands.
     """
     wanted = {item.name: item.band_names for item in predictor.normaliser.modalities}
+    units = {
+        item.name: ",".join(str(band.working_unit) for band in item.bands) for item in predictor.normaliser.modalities
+    }
     known = [name for name in wanted if name in stack.present]
     if not known:
         raise PipelineError(
@@ -139,11 +142,17 @@ def check_bands(stack: AlignedStack, predictor: Predictor) -> None:
         )
     for name in known:
         with rasterio.open(stack.present[name]) as source:
-            found = tuple(source.descriptions)
+            found, unit = tuple(source.descriptions), source.tags().get("unit")
         if found != wanted[name]:
             raise PipelineError(
                 f"scene '{stack.name}': found bands {found} of modality '{name}'; wanted {wanted[name]}, which the "
                 "model was trained on; correct `modalities`, or choose another model"
+            )
+        trained = units[name]
+        if predictor.normaliser.scenes is None and unit != trained:
+            raise PipelineError(
+                f"scene '{stack.name}': found modality '{name}' in {unit}; wanted {trained}, which the model was "
+                "trained on; declare the product's scale and unit, or train with `normalisation: scene`"
             )
 
 

@@ -44,7 +44,11 @@ def predict_scenes(
         files = predict_scene(stack, predictor, options=options, folder=folder, resume=resume)
         outputs.extend(files.all)
         figures[stack.name] = _describe(stack, files, predictor, options, informative.get(stack.name))
-    return outputs, {"scenes": figures, "modalities": list(predictor.network.modalities)}
+    return outputs, {
+        "scenes": figures,
+        "modalities": list(predictor.network.modalities),
+        "classes": [item.model_dump() for item in predictor.classes],
+    }
 
 
 def _describe(

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from odc.geo.crs import CRS
 
 from .. import __version__
 from ..datasets.stack import AlignedStack
@@ -54,6 +55,7 @@ def write_report(folder: RunFolder, config: Config, *, stacks: Mapping[str, Alig
         timings=[(name, record.seconds, record.finished) for name, record in stages.items()],
         versions=package_versions(),
         seed=folder.seed,
+        legend=_classes(folder, config),
     )
     write_text(path, page)
 
@@ -69,13 +71,17 @@ def _scene(stack: AlignedStack, folder: RunFolder, config: Config) -> dict[str, 
     return {
         "name": stack.name,
         "size": f"{stack.geobox.shape.x} x {stack.geobox.shape.y} px",
-        "crs": "no position" if stack.geobox.crs is None else str(stack.geobox.crs),
+        "crs": "no position" if stack.geobox.crs is None else _crs_name(stack.geobox.crs),
         "missing": dict(stack.missing),
         "registrations": record,
         "looks": _quicklooks(stack, folder, config),
         "maps": _maps(stack, folder, config),
         "figures": predicted.get("scenes", {}).get(stack.name),
     }
+
+
+def _crs_name(crs: CRS) -> str:
+    return f"EPSG:{crs.epsg}" if crs.epsg is not None else str(crs.proj.name)
 
 
 def _quicklooks(stack: AlignedStack, folder: RunFolder, config: Config) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -120,9 +126,10 @@ def _maps(stack: AlignedStack, folder: RunFolder, config: Config) -> list[tuple[
 
 
 def _classes(folder: RunFolder, config: Config) -> Sequence[ClassOptions]:
+    """Classes of the maps: the model's, which may come from another run."""
     record = folder.stages.get("predict")
-    if record is not None and "classes_list" in record.figures:
-        return [ClassOptions.model_validate(item) for item in record.figures["classes_list"]]
+    if record is not None and "classes" in record.figures and isinstance(record.figures["classes"], list):
+        return [ClassOptions.model_validate(item) for item in record.figures["classes"]]
     return config.classes
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def tile(
         raise PipelineError("found no labelled scene; wanted `labels` or `label_table` for at least one; add them")
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
-    for stack in track(labelled, "tile", total=len(labelled)):
+    for stack in track(_with_splits(labelled, task=task, options=options, rng=rng), "tile", total=len(labelled)):
         found = list(_patches(stack, classes=classes, task=task, options=options, rng=rng))
         check_leakage(
             [(row["split"], row["row"], row["col"], row["height"], row["width"]) for row in found],
@@ -123,8 +123,7 @@ def _windows(
     rows, cols = stack.geobox.shape
     if task == "classification":
         # A chip is one sample: its middle, padded where it is smaller than a patch.
-        split = _draw_split(options, rng) if stack.split == "auto" else stack.split
-        yield split, (rows - options.patch_size) // 2, (cols - options.patch_size) // 2
+        yield stack.split, (rows - options.patch_size) // 2, (cols - options.patch_size) // 2
         return
     regions: Iterable[Region] = [Region(split=stack.split, top=0, left=0, bottom=rows, right=cols)]
     if stack.split == "auto":
@@ -141,9 +140,22 @@ def _windows(
             yield region.split, row, col
 
 
-def _draw_split(options: TileOptions, rng: np.random.Generator) -> str:
-    draw = rng.random()
-    return "test" if draw < options.test else "validation" if draw < options.test + options.validation else "train"
+def _with_splits(
+    stacks: Sequence[AlignedStack], *, task: str, options: TileOptions, rng: np.random.Generator
+) -> list[AlignedStack]:
+    """Draw the splits of the scenes that go to one split as a whole."""
+    drawn = {stack.name: stack.split for stack in stacks}
+    three = [s.name for s in stacks if s.split == "by_scene" or (s.split == "auto" and task == "classification")]
+    two = [s.name for s in stacks if s.split == "development"]
+    for names, test in ((three, options.test), (two, 0.0)):
+        order = rng.permutation(names).tolist()
+        held = [round(test * len(names)), round(options.validation * len(names))]
+        held = [
+            max(1, count) if share > 0 else 0 for count, share in zip(held, (test, options.validation), strict=True)
+        ]
+        for position, name in enumerate(order):
+            drawn[name] = "test" if position < held[0] else "validation" if position < sum(held) else "train"
+    return [replace(stack, split=drawn[stack.name]) for stack in stacks]
 
 
 def _describe(

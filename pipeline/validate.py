@@ -48,7 +48,7 @@ def _problems(files: SceneFiles, config: Config) -> list[str]:
             problems.append(str(error))
     if files.labels is not None:
         try:
-            read_labels(files.labels, grid, classes=[item.value for item in config.classes])
+            read_labels(files.labels, grid, classes={item.source: item.value for item in config.classes})
         except DatasetError as error:
             problems.append(str(error))
     return problems

@@ -1,0 +1,111 @@
+"""Mosaic laws: windows cut from an image and blended give the image, each row exactly once."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.pipeline.mosaic import RowBlender, WindowGrid, blend_profile
+
+
+@st.composite
+def grids(draw, *, most=70):
+    overlap = 2 * draw(st.integers(0, 6))
+    tile = draw(st.integers(max(2 * overlap, 2), 40))
+    # One row or column, primes, exact multiples and sizes far below a window all occur.
+    size = st.one_of(st.sampled_from([1, 2, 7, 13, 31, 61]), st.integers(1, most))
+    return WindowGrid(rows=draw(size), cols=draw(size), tile=tile, overlap=overlap)
+
+
+def _cut(image, row, col, tile):
+    """A window that may reach beyond the image, whose outermost pixels it then repeats."""
+    rows = np.clip(np.arange(row, row + tile), 0, image.shape[1] - 1)
+    cols = np.clip(np.arange(col, col + tile), 0, image.shape[2] - 1)
+    return image[:, rows[:, None], cols]
+
+
+def _blended(grid, image, *, change=lambda window, row, col: window):
+    blender, parts = RowBlender(grid, channels=len(image)), []
+    for row in range(grid.row_count):
+        for top, left in grid.origins(row):
+            blender.add(left, change(_cut(image, top, left, grid.tile), top, left))
+        values, covered = blender.finish(row)
+        assert covered.all()
+        parts.append(values)
+    return np.concatenate(parts, axis=1)
+
+
+@given(grid=grids(), value=st.floats(-100, 100, width=32))
+def test_a_constant_stays_constant(grid, value):
+    image = np.full((2, grid.rows, grid.cols), value, np.float32)
+    np.testing.assert_allclose(_blended(grid, image), image, rtol=1e-5, atol=1e-5)
+
+
+@given(grid=grids())
+def test_a_ramp_stays_a_ramp(grid):
+    rows, cols = np.mgrid[0 : grid.rows, 0 : grid.cols].astype(np.float32)
+    image = np.stack([rows / grid.rows, cols / grid.cols])
+    np.testing.assert_allclose(_blended(grid, image), image, atol=1e-5)
+
+
+@given(grid=grids(), seed=st.integers(0, 2**32 - 1))
+def test_windows_cut_from_an_image_give_the_image(grid, seed):
+    image = np.random.default_rng(seed).random((3, grid.rows, grid.cols), np.float32)
+    np.testing.assert_allclose(_blended(grid, image), image, atol=1e-5)
+
+
+@given(grid=grids(most=300))
+def test_every_row_is_finished_exactly_once_and_in_order(grid):
+    following = 0
+    for row in range(grid.row_count):
+        first, last = grid.finished_rows(row)
+        assert first == following
+        assert last >= first
+        following = last
+    assert following == grid.rows
+
+
+@given(grid=grids(most=300))
+def test_cores_tile_the_scene(grid):
+    starts = [[origin for origin in grid.origins(row)] for row in range(grid.row_count)]
+    tops = [row[0][0] + grid.margin for row in starts]
+    lefts = [left + grid.margin for _, left in starts[0]]
+    assert tops == list(range(0, grid.rows, grid.stride))
+    assert lefts == list(range(0, grid.cols, grid.stride))
+    assert all([left for _, left in row] == [left for _, left in starts[0]] for row in starts)
+
+
+@given(overlap=st.integers(0, 40).map(lambda half: 2 * half), data=st.data())
+def test_the_weights_of_neighbours_sum_to_one(overlap, data):
+    tile = data.draw(st.integers(max(2 * overlap, 1), 2 * overlap + 50))
+    profile = blend_profile(tile, overlap)
+    assert profile.shape == (tile,)
+    assert (profile > 0).all()
+    stride = tile - overlap
+    total = np.zeros(stride * 3 + overlap)
+    for number in range(3):
+        total[number * stride : number * stride + tile] += profile
+    inside = total[overlap : len(total) - overlap]
+    np.testing.assert_allclose(inside, 1, atol=1e-6)
+
+
+def test_windows_that_disagree_are_blended_without_a_seam():
+    """Two halves predicted 0 and 1: no step between neighbouring pixels is as large as the disagreement."""
+    grid = WindowGrid(rows=64, cols=112, tile=64, overlap=16)
+    image = np.zeros((1, 64, 112), np.float32)
+    out = _blended(grid, image, change=lambda window, _, left: window + (left > 0))
+    steps = np.abs(np.diff(out[0], axis=1))
+    assert out.min() == 0
+    assert out.max() == pytest.approx(1, abs=1e-5)
+    assert steps.max() < 0.15
+
+
+def test_what_no_window_covers_is_reported():
+    grid = WindowGrid(rows=20, cols=48, tile=16, overlap=0)
+    blender = RowBlender(grid, channels=1)
+    blender.add(16, np.ones((1, 16, 16), np.float32))
+    values, covered = blender.finish(0)
+    assert covered[:, 16:32].all()
+    assert not covered[:, :16].any()
+    assert not covered[:, 32:].any()
+    assert (values[0][~covered] == 0).all()
