@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import rasterio
@@ -69,7 +68,7 @@ class AlignedStack:
     geobox: GeoBox
     modalities: tuple[str, ...]
     present: Mapping[str, Path]
-    missing: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    missing: Mapping[str, str] = field(default_factory=dict)
     labels: Path | None = None
     label: int | None = None
     split: str = "auto"
@@ -123,6 +122,10 @@ class StackReader:
         self.stack = stack
         self._handles: dict[tuple[int, str], DatasetReader] = {}
 
+    def __reduce__(self) -> tuple[type["StackReader"], tuple[AlignedStack]]:
+        # Handles cannot be pickled: a copy in another process opens its own.
+        return type(self), (self.stack,)
+
     def _open(self, key: str, path: Path) -> DatasetReader:
         handle = self._handles.get((os.getpid(), key))
         if handle is None:
@@ -147,9 +150,10 @@ class StackReader:
             If an aligned raster cannot be read.
         """
         rows, cols = self.stack.geobox.shape
-        top, left = max(row, 0), max(col, 0)
-        bottom, right = min(row + height, rows), min(col + width, cols)
+        top, left = min(max(row, 0), rows), min(max(col, 0), cols)
+        bottom, right = max(top, min(row + height, rows)), max(left, min(col + width, cols))
         window = Window(left, top, right - left, bottom - top)
+        is_empty = bottom == top or right == left
         inside = (slice(top - row, bottom - row), slice(left - col, right - col))
         image: dict[str, NDArray[np.float32]] = {}
         valid = {name: np.zeros((height, width), dtype=bool) for name in self.stack.modalities}
@@ -158,10 +162,12 @@ class StackReader:
             for name, path in self.stack.present.items():
                 source = self._open(name, path)
                 values = np.full((source.count, height, width), np.nan, dtype=np.float32)
-                values[:, *inside] = source.read(window=window)
+                if not is_empty:
+                    values[:, *inside] = source.read(window=window)
                 image[name], valid[name] = values, np.asarray(np.isfinite(values).all(axis=0))
             if self.stack.labels is not None:
                 labels = np.full((height, width), IGNORE, dtype=np.uint8)
+            if self.stack.labels is not None and labels is not None and not is_empty:
                 labels[inside] = self._open("labels", self.stack.labels).read(1, window=window)
         except (RasterioError, OSError) as error:
             raise SceneError(

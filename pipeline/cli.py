@@ -28,6 +28,9 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", help="Run folder;
 Force = Annotated[bool, typer.Option("--force", help="Do it again even where nothing has changed.")]
 TEMPLATES = ("landcover", "flood", "chips")
 
+#: Exit code of a command that Ctrl-C ended (128 + SIGINT).
+INTERRUPTED = 130
+
 
 @app.callback(invoke_without_command=True)
 def _start(
@@ -190,9 +193,11 @@ def main() -> None:
     """Run the command line; every expected failure is one line on standard error and a non-zero exit."""
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on where it stopped", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        # Typer turns Ctrl-C into this code without a word.
+        if stop.code == INTERRUPTED:
+            typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        raise
     except Exception as error:
         if os.environ.get("EQUIPOISE_DEBUG"):
             raise

@@ -17,6 +17,9 @@ UNKNOWN = 0.82
 
 INK = "#1f2933"
 
+#: Display white lies at most this many times the distance from dark to middle above the middle.
+BRIGHTEST = 4.0
+
 
 def png(figure: Figure) -> bytes:
     """Return a figure as PNG bytes."""
@@ -37,13 +40,15 @@ def display(image: NDArray[np.float32], *, rgb: tuple[int, int, int] | None = No
 
     Returns
     -------
-    float32 (y, x, 3), 0 to 1, between the 2nd and 98th percentile of each band; grey where not valid.
+    float32 (y, x, 3), 0 to 1, from the 2nd to at most the 98th percentile of each band; grey where not valid.
     """
     layers = []
     for position in rgb or (0, 0, 0):
         band = image[position]
         known = band[np.isfinite(band)]
-        low, high = np.percentile(known, [2, 98]) if known.size else (0.0, 1.0)
+        low, middle, high = np.percentile(known, [2, 50, 98]) if known.size else (0.0, 0.5, 1.0)
+        # A few clouds would otherwise leave the ground black.
+        high = min(high, middle + BRIGHTEST * (middle - low)) if middle > low else high
         stretched = np.clip((band - low) / max(float(high - low), 1e-12), 0, 1)
         layers.append(np.where(np.isfinite(band), stretched, UNKNOWN))
     return np.stack(layers, axis=-1).astype(np.float32)

@@ -127,7 +127,11 @@ def _run(
             enable_model_summary=False, num_sanity_val_steps=0, reload_dataloaders_every_n_epochs=1,
             deterministic="warn",
         )  # fmt: skip
-        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as stop:
+            # Lightning turns Ctrl-C into exit code 1 without a word; the command line tells it from a failure.
+            raise KeyboardInterrupt from stop
 
 
 def _prepare(folder: Path, resume: str) -> Path | None:

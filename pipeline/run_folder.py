@@ -99,7 +99,7 @@ class RunFolder:
                 hashes={path: (item[0], item[1], item[2]) for path, item in record["inputs"].items()},
                 seed=seed,
             )
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise RunFolderError(
                 f"{manifest}: found a damaged manifest ({error}); wanted one that Equipoise wrote; delete it to restart"
             ) from error

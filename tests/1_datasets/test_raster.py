@@ -7,7 +7,6 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 from strategies import geoboxes, north_up
 
 from equipoise.datasets.raster import TILE, cog_writer
@@ -100,8 +99,9 @@ def test_any_grid_survives_whatever_the_rows_at_once(tmp_path_factory, geobox, i
 def test_a_chip_without_a_position_is_written_in_silence(tmp_path):
     chip = GeoBox((64, 64), Affine.identity(), None)
     path = written(tmp_path / "a.tif", random_values((1, 64, 64), "uint8"), chip)
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(path) as file:
+    with rasterio.open(path) as file:
         assert file.crs is None
+        assert file.transform == Affine.identity()
 
 
 def test_folders_are_made_and_nothing_is_left_beside_the_file(tmp_path):
@@ -138,7 +138,7 @@ def test_an_error_while_writing_leaves_the_older_file_as_it_was(tmp_path):
 
 def test_an_error_of_the_copy_leaves_no_file(tmp_path):
     with (
-        pytest.raises(RasterioError),
+        pytest.raises(Exception, match="resampling"),
         cog_writer(tmp_path / "a.tif", GRID, count=1, dtype="uint8", nodata=None, overview_resampling="no such rule"),
     ):
         pass
