@@ -70,9 +70,11 @@ class PatchDataModule(lightning.LightningDataModule):
             chosen, self._stacks, normaliser=self._normaliser, class_values=self._class_values,
             classification=self._classification, augment_seed=epoch_seed if shuffled and self._augment else None,
         )  # fmt: skip
+        generator = torch.Generator().manual_seed(epoch_seed)
+        # Drawn here and once: a shuffling loader draws anew at each iteration, and a resumed trainer iterates twice.
+        order = torch.randperm(len(dataset), generator=generator).tolist() if shuffled else None
         return DataLoader(
-            dataset, batch_size=self._batch_size, shuffle=shuffled, num_workers=self._workers,
-            generator=torch.Generator().manual_seed(epoch_seed),
+            dataset, batch_size=self._batch_size, sampler=order, num_workers=self._workers, generator=generator,
             # A last batch of one patch has no batch statistics to normalise by.
             drop_last=shuffled and len(dataset) % self._batch_size == 1 and len(dataset) > 1,
             # Workers are forked before torch has used threads of its own only by luck: start them clean.

@@ -46,7 +46,7 @@ def read_labels(path: Path, grid: GeoBox, *, classes: Mapping[int, int]) -> NDAr
         raise LabelError(
             f"{path}: found labels that cannot be read ({error}); wanted a one-band raster; copy it again"
         ) from error
-    labelled = np.full(values.shape, True) if nodata is None else values != nodata
+    labelled = ~np.isnan(values) if nodata is None else ~np.isnan(values) & (values != nodata)
     if IGNORE not in classes:
         labelled &= values != IGNORE
     unknown = sorted(set(np.unique(values[labelled]).tolist()) - set(classes))

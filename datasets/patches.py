@@ -21,6 +21,9 @@ from .stack import IGNORE, AlignedStack, StackReader
 #: CRS of the index's footprints: scenes of several UTM zones share one file.
 INDEX_CRS = "EPSG:4326"
 
+#: Columns that say which pixels a patch is, and its label.
+_WINDOW_COLUMNS = ("scene", "row", "col", "height", "width", "label")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PatchIndex:
@@ -90,10 +93,13 @@ class PatchIndex:
         """
         try:
             table = gpd.read_parquet(path)
+            if absent := [name for name in (*_WINDOW_COLUMNS, "split") if name not in table.columns]:
+                raise ValueError(f"no column '{absent[0]}'")
             modalities = tuple(name.removeprefix("valid_") for name in table.columns if name.startswith("valid_"))
         except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())  # geopandas' own goes over several lines
             raise DatasetError(
-                f"{path}: found no readable patch index ({error}); wanted GeoParquet; run `equipoise tile` again"
+                f"{path}: found no readable patch index ({reason}); wanted GeoParquet; run `equipoise tile` again"
             ) from error
         return cls(table=table, modalities=modalities)
 
@@ -134,8 +140,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         classification: bool,
         augment_seed: int | None = None,
     ) -> None:
-        names = ("scene", "row", "col", "height", "width", "label")
-        self._rows = list(zip(*(index.table[name].tolist() for name in names), strict=True))
+        self._rows = list(zip(*(index.table[name].tolist() for name in _WINDOW_COLUMNS), strict=True))
         self._readers = {name: StackReader(stack) for name, stack in stacks.items()}
         self._normaliser = normaliser
         self._classification = classification

@@ -92,8 +92,13 @@ def split_blocks(
     Raises
     ------
     SplitError
-        If there are fewer than three blocks.
+        If there are fewer than three blocks, or the buffer reaches across a whole block.
     """
+    if buffer > block_size:
+        raise SplitError(
+            f"found a buffer of {buffer} px around split blocks of {block_size} px; wanted at most the block's edge; "
+            "use a larger `tile.block_size` or a smaller `tile.buffer`"
+        )
     blocks = (-(-shape[0] // block_size), -(-shape[1] // block_size))
     count = blocks[0] * blocks[1]
     if count < len(SPLITS):
@@ -130,6 +135,8 @@ def origins(region: Region, *, size: int, overlap: int, shape: tuple[int, int]) 
 
 
 def _starts(first: int, last: int, *, size: int, overlap: int, limit: int) -> list[int]:
+    if last <= first:  # the buffer left nothing
+        return []
     if last - first >= size:
         count = 1 + -(-(last - first - size) // (size - overlap))
         return [int(start) for start in np.linspace(first, last - size, count).round()]

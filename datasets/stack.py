@@ -11,6 +11,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
@@ -105,7 +106,7 @@ class AlignedStack:
                 missing=record["missing"], label=record["label"], split=record["split"],
                 labels=None if record["labels"] is None else path.parent / record["labels"],
             )  # fmt: skip
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, CRSError) as error:
             raise SceneError(
                 f"{path}: found no readable stack description ({error}); wanted the output of `equipoise coregister`; "
                 "run that stage again"
@@ -167,8 +168,8 @@ class StackReader:
                 image[name], valid[name] = values, np.asarray(np.isfinite(values).all(axis=0))
             if self.stack.labels is not None:
                 labels = np.full((height, width), IGNORE, dtype=np.uint8)
-            if self.stack.labels is not None and labels is not None and not is_empty:
-                labels[inside] = self._open("labels", self.stack.labels).read(1, window=window)
+                if not is_empty:
+                    labels[inside] = self._open("labels", self.stack.labels).read(1, window=window)
         except (RasterioError, OSError) as error:
             raise SceneError(
                 f"scene '{self.stack.name}': found aligned rasters that cannot be read ({error}); wanted the output "

@@ -53,10 +53,11 @@ def build_encoder(name: str, *, in_channels: int, depth: int, weights: str | Non
 
 
 class ModalityEncoder(nn.Module):
-    """A backbone and one 1x1 convolution per used scale.
+    """A backbone, one 1x1 convolution per used scale, and a stem at full resolution.
 
-    The projections bring the features of different modalities into one space per scale, so that their mean is
-    meaningful even when the backbones differ.
+    Most backbones halve the image before they say anything; the stem keeps what single pixels know, which outlines
+    and pixel-sized objects need. The projections bring the features of different modalities into one space per
+    scale, so that their mean is meaningful even when the backbones differ.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ class ModalityEncoder(nn.Module):
     depth
         Number of strides of the backbone.
     widths
-        Output channels per used scale, keyed by scale number: scale ``k`` has stride ``2 ** k``.
+        Output channels per used scale, keyed by scale number: scale ``k`` has stride ``2 ** k``; scale 0 is the stem.
     weights
         Name of pre-trained weights or None.
     """
@@ -77,7 +78,8 @@ class ModalityEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = build_encoder(name, in_channels=in_channels, depth=depth, weights=weights)
-        self.scales = tuple(sorted(widths))
+        self.scales = tuple(scale for scale in sorted(widths) if scale > 0)
+        self.stem = _build_stem(in_channels, widths[0]) if 0 in widths else None
         channels = cast("list[int]", self.backbone.out_channels)
         self.projections = nn.ModuleList(nn.Conv2d(channels[scale], widths[scale], 1) for scale in self.scales)
 
@@ -95,7 +97,14 @@ class ModalityEncoder(nn.Module):
             Projected maps (batch, width, y / stride, x / stride), fine to coarse.
         """
         features = self.backbone(image)
-        return [projection(features[scale]) for scale, projection in zip(self.scales, self.projections, strict=True)]
+        maps = [projection(features[scale]) for scale, projection in zip(self.scales, self.projections, strict=True)]
+        return maps if self.stem is None else [self.stem(image), *maps]
+
+
+def _build_stem(in_channels: int, width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+    )
 
 
 def _unknown(name: str, reason: str) -> ModelError:

@@ -34,7 +34,7 @@ class NetworkSpec:
         Number of strides of the encoders, 1 to 5.
     decoder_channels
         ``depth`` widths, coarse to fine. The features of stride ``2 ** depth`` are projected to the first,
-        those of stride 2 to the last.
+        those of stride 2 and of the full-resolution stem to the last.
     fusion
         A name in :data:`~equipoise.models.fusion.FUSIONS`.
 
@@ -98,9 +98,9 @@ class NetworkSpec:
 
     @property
     def widths(self) -> dict[int, int]:
-        """Channels per fused scale (scale ``k`` has stride ``2 ** k``); classification reads only the deepest."""
+        """Channels per fused scale: ``k`` has stride ``2 ** k``, 0 is the stem; classification reads the deepest."""
         widths = dict(zip(range(self.depth, 0, -1), self.decoder_channels, strict=True))
-        return widths if self.task == "segmentation" else {self.depth: widths[self.depth]}
+        return {0: widths[1], **widths} if self.task == "segmentation" else {self.depth: widths[self.depth]}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, strings and integers, as they come back from JSON."""

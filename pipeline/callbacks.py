@@ -1,5 +1,6 @@
 """Callbacks of a fit: progress on the terminal, the best weights, and a state to go on from."""
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..models.task import FusionTask
 
@@ -29,7 +30,7 @@ class KeepProgress(Callback):
     def __init__(self, folder: Path, *, label: str) -> None:
         self.folder = folder
         self.history: list[dict[str, float]] = []
-        self.best_epoch, self.best_score = -1, float("-inf")
+        self.best_epoch, self.best_score, self.best_digest = -1, float("-inf"), ""
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                    TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))  # fmt: skip
@@ -51,9 +52,10 @@ class KeepProgress(Callback):
             self.best_epoch, self.best_score = trainer.current_epoch, score
             assert isinstance(pl_module, FusionTask)  # noqa: S101 (tells the type checker; fit() makes no other)
             network = pl_module.network
-            weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+            weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
+            self.best_digest = hashlib.sha256(weights).hexdigest()
             temporary = self.folder / ".best.tmp"
-            save_file(weights, temporary)
+            temporary.write_bytes(weights)
             temporary.replace(self.folder / "best.safetensors")
         self._progress.update(self._bar, advance=1, figures=f"score {score:.3f}, best {self.best_score:.3f}")
 
@@ -73,12 +75,14 @@ class KeepProgress(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
-        return {"history": self.history, "best_epoch": self.best_epoch, "best_score": self.best_score}
+        best = {"best_epoch": self.best_epoch, "best_score": self.best_score, "best_digest": self.best_digest}
+        return {"history": self.history, **best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what an interrupted run knew."""
         self.history = list(state_dict["history"])
         self.best_epoch, self.best_score = state_dict["best_epoch"], state_dict["best_score"]
+        self.best_digest = state_dict["best_digest"]
 
 
 class SaveState(Callback):

@@ -216,6 +216,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}found a file or folder that cannot be used ({error.strerror or text}); check it"
+    if type(error).__module__.startswith("rasterio"):
+        return f"found a raster that cannot be read or written ({text}); check the file, and the space left on the disk"
     return (
         f"found an unexpected {type(error).__name__} ({text}); this is a fault of Equipoise: set EQUIPOISE_DEBUG=1 and "
         "report what it prints"

@@ -1,5 +1,6 @@
 """Fitting: one network on one data module, resumable after a kill with the same result."""
 
+import hashlib
 import logging
 import pickle
 import warnings
@@ -12,7 +13,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from ..datasets.datamodule import PatchDataModule
 from ..models.balancing import build_strategy
@@ -101,10 +102,14 @@ def fit(
     keep = KeepProgress(folder, label=label)
     _run(task, data, options=options, callbacks=[keep, SaveState(folder)], checkpoint=last)
     network = task.network.cpu().eval()
+    best = folder / "best.safetensors"
     try:
-        network.load_state_dict(load_file(folder / "best.safetensors"))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise _damaged(folder / "best.safetensors", error) from error
+        weights = best.read_bytes()
+        if hashlib.sha256(weights).hexdigest() != keep.best_digest:
+            raise ValueError("other bytes than were written")
+        network.load_state_dict(load(weights))
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise _damaged(best, error) from error
     return FitResult(network=network, history=keep.history, best_epoch=keep.best_epoch, best_score=keep.best_score)
 
 
@@ -121,6 +126,8 @@ def _run(
         # Lightning advises more loader workers; on two cores they only compete with the network.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+        # Lightning 2.6 asks torch 2.14 for a class in a way that torch no longer likes.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
         trainer = lightning.Trainer(
             max_epochs=options.epochs, accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[options.device],
             devices=1, callbacks=callbacks, logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -144,12 +151,20 @@ def _prepare(folder: Path, resume: str) -> Path | None:
         write_text(mark, resume)
     if not last.is_file():
         return None
-    try:
-        torch.load(last, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise _damaged(last, error) from error
+    _check_state(last)
     log.info("going on from %s", last)
     return last
+
+
+def _check_state(path: Path) -> None:
+    try:
+        # torch itself does not look at the checksums of the tensors.
+        with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(broken)
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.PickleError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> RunFolderError:

@@ -121,7 +121,7 @@ def _scene(
 def _expand(options: SceneOptions, modalities: Sequence[str]) -> list[SceneFiles]:
     if PLACEHOLDER not in options.name:
         raise ConfigError(f"scene '{options.name}': found {PLACEHOLDER} in its files only; wanted it in `name`, too")
-    if fixed := [str(pattern) for pattern in options.files.values() if PLACEHOLDER not in pattern.name]:
+    if fixed := [str(pattern) for pattern in options.files.values() if PLACEHOLDER not in str(pattern)]:
         raise ConfigError(
             f"scene '{options.name}': found {fixed[0]} without {PLACEHOLDER} beside patterns; wanted {PLACEHOLDER} in "
             "the name of every file; list the scenes one by one to share a file"

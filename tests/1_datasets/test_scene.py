@@ -99,8 +99,12 @@ def test_a_virtual_raster_opens_as_its_source(tmp_path):
 
 @pytest.mark.parametrize(
     ("tags", "acquired"),
-    [({}, None), ({"ACQ_DATE": "2024-05-06"}, "2024-05-06"), ({"TIFFTAG_DATETIME": "2024:05:06 10:11:12"}, "2024:05:06 10:11:12")],
-)  # fmt: skip
+    [
+        ({}, None),
+        ({"ACQ_DATE": "2024-05-06"}, "2024-05-06"),
+        ({"TIFFTAG_DATETIME": "2024:05:06 10:11:12"}, "2024:05:06 10:11:12"),
+    ],
+)
 def test_the_acquisition_time_is_what_the_file_states(tmp_path, tags, acquired):
     path = write_tiff(tmp_path / "a.tif", ramp(), GRID, tags=tags)
     assert open_scene(path, modality(Unit.DIGITAL_NUMBER)).acquired == acquired

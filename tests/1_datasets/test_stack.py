@@ -109,11 +109,13 @@ def test_damaged_rasters_are_one_clear_error(stack):
 # processes
 
 
-def _bytes_of(reader: StackReader, queue) -> None:
+def _bytes_of(reader: StackReader, answer) -> None:
     windows = [reader.read(row, 0, height=64, width=256) for row in range(0, 512, 64)]
-    queue.put([window.image["eo"].tobytes() for window in windows])
+    answer.send([window.image["eo"].tobytes() for window in windows])
 
 
+# Python 3.12 warns of the very thing that is tried here.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_reader_forked_after_a_read_in_the_parent_gives_the_same_bytes(tmp_path):
     """Several children read at once what the parent holds open: shared handles would mix up their positions."""
     geobox = north_up(512, 256)
@@ -123,14 +125,15 @@ def test_a_reader_forked_after_a_read_in_the_parent_gives_the_same_bytes(tmp_pat
     reader.read(100, 0, height=64, width=256)
     handles = dict(reader._handles)
     forked = multiprocessing.get_context("fork")
-    queues = [forked.SimpleQueue() for _ in range(3)]
-    children = [forked.Process(target=_bytes_of, args=(reader, queue), daemon=True) for queue in queues]
-    for child in children:
-        child.start()
-    answers = [queue.get() for queue in queues]
-    for child in children:
-        child.join()
-        assert child.exitcode == 0
+    ends = []
+    for _ in range(3):
+        receiver, sender = forked.Pipe(duplex=False)
+        forked.Process(target=_bytes_of, args=(reader, sender), daemon=True).start()
+        sender.close()  # so that a child that dies ends the wait
+        ends.append(receiver)
+    for receiver in ends:
+        assert receiver.poll(60), "a child hangs"
+    answers = [receiver.recv() for receiver in ends]
     expected = [values[:, row : row + 64].tobytes() for row in range(0, 512, 64)]
     assert answers == [expected] * 3
     assert reader._handles == handles
@@ -198,11 +201,11 @@ def test_a_folder_that_was_moved_still_finds_its_rasters(tmp_path):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda text: "",
+        lambda text: text[:0],
         lambda text: text[: len(text) // 2],
-        lambda text: "[]",
+        lambda text: f"[{text}]",
         lambda text: text.replace('"transform"', '"transformation"'),
-        lambda text: text.replace('"PROJCRS', '"NOCRS').replace('"PROJCS', '"NOCS'),
+        lambda text: text.replace("EPSG:32633", "EPSG:0"),
         lambda text: text.replace('"shape": [', '"shape": ["a", '),
     ],
     ids=["empty", "half", "list", "no transform", "no crs", "no shape"],

@@ -206,7 +206,9 @@ def test_moving_moves_every_pixel_and_moving_back_restores(geobox, east, north):
     there = moved(geobox, east=east, north=north)
     assert (there.shape, there.crs) == (geobox.shape, geobox.crs)
     corner = np.array(geobox.affine * (geobox.shape[1], geobox.shape[0]))
-    np.testing.assert_allclose(there.affine * (geobox.shape[1], geobox.shape[0]), corner + (east, north), atol=1e-6)
+    np.testing.assert_allclose(
+        there.affine * (geobox.shape[1], geobox.shape[0]), corner + np.array([east, north]), atol=1e-6
+    )
     np.testing.assert_allclose(moved(there, east=-east, north=-north).affine[:6], geobox.affine[:6], atol=1e-6)
 
 

@@ -43,3 +43,18 @@ def test_unknown_weights_are_refused_without_a_download():
 def test_projections_give_the_widths_asked_for():
     encoder = ModalityEncoder("resnet18", in_channels=2, depth=3, widths={1: 4, 3: 6})
     assert [tuple(feature.shape) for feature in encoder(torch.zeros(2, 2, 32, 32))] == [(2, 4, 16, 16), (2, 6, 4, 4)]
+
+
+def test_the_stem_keeps_the_full_resolution():
+    encoder = ModalityEncoder("resnet18", in_channels=2, depth=2, widths={0: 3, 1: 4, 2: 6}).eval()
+    image = torch.zeros(1, 2, 32, 32)
+    image[..., 9, 13] = 1.0
+    with torch.no_grad():
+        stem, *coarser = encoder(image)
+        empty = encoder(torch.zeros_like(image))[0]
+    assert tuple(stem.shape) == (1, 3, 32, 32)
+    assert [tuple(feature.shape) for feature in coarser] == [(1, 4, 16, 16), (1, 6, 8, 8)]
+    changed = (stem != empty).any(dim=1)[0].nonzero()
+    # A single pixel stays within its 3 x 3 neighbourhood.
+    assert len(changed) > 0
+    assert bool(((changed - torch.tensor([9, 13])).abs() <= 1).all())

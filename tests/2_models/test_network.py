@@ -53,7 +53,7 @@ def test_classification_gives_one_row_a_sample(size):
 def test_steps_in_a_row_are_forward(network):
     image, available = _image(), torch.tensor([[True, False, True], [True, True, True]])
     features = network.encode(image, available=available)
-    assert [tuple(feature.shape) for feature in features.maps["eo"]] == [(2, 4, 8, 8), (2, 8, 4, 4)]
+    assert [tuple(feature.shape) for feature in features.maps["eo"]] == [(2, 4, 16, 16), (2, 4, 8, 8), (2, 8, 4, 4)]
     stepwise = network.decode(network.fuse(features, available), size=features.size)
     assert torch.equal(stepwise, network(image, available=available))
 

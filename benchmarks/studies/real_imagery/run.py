@@ -32,6 +32,7 @@ def main() -> None:
     if data is None:
         print("EQUIPOISE_DATA is not set: the study of real imagery was not run")
         return
+    _stack_dates(Path(data).resolve() / "B_internal_only" / "ombria", RUNS / "chips")
     for name in ("flood", "landcover", "los_angeles"):
         config = _fill(name, data=Path(data).resolve())
         command = [str(Path(sys.executable).with_name("equipoise")), "run", str(config), "-o", str(RUNS / name)]
@@ -44,11 +45,36 @@ def main() -> None:
     print(f"wrote {HERE / 'results.json'} and two pictures in {PICTURES}")
 
 
+def _stack_dates(source: Path, target: Path) -> None:
+    """Write one VRT a chip and sensor: the bands after the flood, then those before it."""
+    for split in ("train", "test"):
+        (target / split).mkdir(parents=True, exist_ok=True)
+        for sensor, folder, bands in (("eo", "S2", 3), ("sar", "S1", 1)):
+            chips = source / f"Ombria{folder}" / split
+            for after in sorted((chips / "AFTER").glob("*.png")):
+                number = after.stem.rsplit("_", 1)[1]
+                before = chips / "BEFORE" / f"{folder}_before_{number}.png"
+                (target / split / f"{sensor}_{number}.vrt").write_text(_vrt((after, before), bands), encoding="utf-8")
+
+
+def _vrt(files: tuple[Path, ...], bands: int) -> str:
+    layers = [(path, band) for path in files for band in range(1, bands + 1)]
+    rows = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{number}"><SimpleSource><SourceFilename>{path}</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for number, (path, band) in enumerate(layers, start=1)
+    )
+    return f'<VRTDataset rasterXSize="256" rasterYSize="256">{rows}</VRTDataset>'
+
+
 def _fill(name: str, *, data: Path) -> Path:
     text = (HERE / f"{name}.yaml").read_text(encoding="utf-8")
     RUNS.mkdir(parents=True, exist_ok=True)
     path = RUNS / f"{name}.yaml"
-    path.write_text(text.replace("DATA", str(data)).replace("MODEL", str(RUNS / "landcover" / "model")), "utf-8")
+    places = {"DATA": data, "CHIPS": RUNS / "chips", "MODEL": RUNS / "landcover" / "model"}
+    for word, folder in places.items():
+        text = text.replace(word, str(folder))
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -1,0 +1,174 @@
+"""Loaders: equal seeds give equal batches, every patch once an epoch, the same with and without worker processes."""
+
+import numpy as np
+import pytest
+import torch
+from strategies import InventedStack, north_up
+
+from equipoise.datasets.datamodule import PatchDataModule
+from equipoise.datasets.errors import DatasetError
+from equipoise.datasets.modality import Band, Modality, Unit
+from equipoise.datasets.normalise import Normaliser
+from equipoise.datasets.patches import PatchIndex, footprint
+from equipoise.datasets.statistics import BandStatistics
+
+GRID = north_up(64, 64)
+SIZE = 8
+MODALITIES = tuple(
+    Modality(name=name, bands=tuple(Band(name=f"{name}{n}", unit=Unit.DIGITAL_NUMBER) for n in range(count)))
+    for name, count in (("eo", 3), ("sar", 2))
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    image = {item.name: rng.normal(size=(len(item.bands), 64, 64)).astype(np.float32) for item in MODALITIES}
+    labels = rng.integers(0, 3, (64, 64)).astype(np.uint8)
+    invented = InventedStack(geobox=GRID, modalities=("eo", "sar"), image=image, labels=labels)
+    return invented.write(tmp_path_factory.mktemp("stack"))
+
+
+def module_of(stack, *, train=16, validation=3, classification=False, **options):
+    places = [(row, col) for row in range(0, 64, SIZE) for col in range(0, 64, SIZE)]
+    rows = [
+        {
+            "scene": stack.name, "row": row, "col": col, "height": SIZE, "width": SIZE, "label": number % 3,
+            "split": "train" if number < train else "validation", "valid_eo": 1.0, "valid_sar": 1.0,
+            "geometry": footprint(GRID[row : row + SIZE, col : col + SIZE]),
+        }
+        for number, (row, col) in enumerate(places[: train + validation])
+    ]  # fmt: skip
+    statistics = {
+        item.name: BandStatistics(mean=(0.0,) * len(item.bands), std=(1.0,) * len(item.bands), count=1)
+        for item in MODALITIES
+    }
+    settings = {"batch_size": 4, "workers": 0, "augment": True, "seed": 0} | options
+    return PatchDataModule(
+        PatchIndex.from_rows(rows, modalities=("eo", "sar"), georeferenced=True), {stack.name: stack},
+        normaliser=Normaliser(modalities=MODALITIES, training=statistics), class_values=(0, 1, 2),
+        classification=classification, **settings,
+    )  # fmt: skip
+
+
+def batches(module, split="train", *, epoch=0):
+    return list(module.loader(split, epoch=epoch))
+
+
+def flat(batch):
+    """Every tensor of a batch under one name."""
+    nested = {f"{kind} {name}": value for kind in ("image", "valid") for name, value in batch[kind].items()}
+    return nested | {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+
+
+def equal(first, second):
+    return len(first) == len(second) and all(map(equal_batches, map(flat, first), map(flat, second)))
+
+
+def equal_batches(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def fingerprints(found):
+    """What identifies a patch whichever way it is turned: the sum of its sorted values."""
+    return sorted(round(patch.double().sum().item(), 6) for batch in found for patch in batch["image"]["eo"])
+
+
+def test_a_batch_has_the_shapes_that_the_network_expects(stack):
+    batch = batches(module_of(stack))[0]
+    assert batch["image"]["eo"].shape == (4, 3, SIZE, SIZE)
+    assert batch["image"]["sar"].shape == (4, 2, SIZE, SIZE)
+    assert batch["valid"]["eo"].shape == batch["mask"].shape == (4, SIZE, SIZE)
+    assert batch["available"].shape == (4, 2)
+    assert [flat(batch)[name].dtype for name in ("image eo", "valid eo", "available", "mask")] == [
+        torch.float32, torch.bool, torch.bool, torch.int64,
+    ]  # fmt: skip
+
+
+def test_equal_seeds_give_equal_batches(stack):
+    assert equal(batches(module_of(stack, seed=3), epoch=5), batches(module_of(stack, seed=3), epoch=5))
+
+
+def test_batches_do_not_depend_on_global_randomness(stack):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = batches(module_of(stack))
+        torch.manual_seed(2)
+        assert equal(first, batches(module_of(stack)))
+
+
+def test_a_later_epoch_is_the_same_whether_or_not_the_earlier_ones_were_drawn(stack):
+    module = module_of(stack)
+    for epoch in range(3):
+        batches(module, epoch=epoch)
+    assert equal(batches(module, epoch=3), batches(module_of(stack), epoch=3))
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}])
+def test_another_seed_or_epoch_gives_another_order(stack, other):
+    plain = {"augment": False}
+    changed = batches(module_of(stack, **plain, seed=other.get("seed", 0)), epoch=other.get("epoch", 0))
+    assert not equal(batches(module_of(stack, **plain)), changed)
+    assert fingerprints(changed) == fingerprints(batches(module_of(stack, **plain)))
+
+
+def test_augmentation_changes_the_geometry_and_not_the_order(stack):
+    turned, plain = batches(module_of(stack)), batches(module_of(stack, augment=False))
+    assert not equal(turned, plain)
+    for one, other in zip(turned, plain, strict=True):
+        np.testing.assert_allclose(
+            one["image"]["eo"].sum(dim=(1, 2, 3)), other["image"]["eo"].sum(dim=(1, 2, 3)), rtol=1e-4
+        )
+
+
+def test_an_epoch_sees_every_patch_once(stack):
+    found = batches(module_of(stack, train=17, batch_size=5))
+    assert [len(batch["mask"]) for batch in found] == [5, 5, 5, 2]
+    assert len(set(fingerprints(found))) == 17
+
+
+def test_a_last_batch_of_one_is_left_out_of_training_only(stack):
+    module = module_of(stack, train=17, validation=5)
+    assert [len(batch["mask"]) for batch in batches(module)] == [4, 4, 4, 4]
+    assert [len(batch["mask"]) for batch in batches(module, "validation", epoch=None)] == [4, 1]
+    assert [len(batch["mask"]) for batch in batches(module_of(stack, train=1))] == [1]
+
+
+def test_validation_is_in_order_and_not_augmented(stack):
+    module = module_of(stack, train=2, validation=9, seed=8)
+    (first, *_), again = (
+        module.val_dataloader(),
+        batches(module_of(stack, train=2, validation=9), "validation", epoch=None),
+    )
+    assert torch.equal(first["image"]["eo"], again[0]["image"]["eo"])
+    rows = module.loader("validation").dataset
+    torch.testing.assert_close(first["image"]["eo"][1], rows[1]["image"]["eo"])
+
+
+def test_without_a_trainer_training_starts_at_epoch_zero(stack):
+    module = module_of(stack)
+    assert equal(list(module.train_dataloader()), batches(module, epoch=0))
+
+
+def test_classification_batches_hold_labels(stack):
+    batch = batches(module_of(stack, classification=True))[0]
+    assert batch["label"].shape == (4,)
+    assert batch["label"].dtype == torch.int64
+
+
+def test_an_empty_split_is_refused(stack):
+    with pytest.raises(DatasetError, match=r"found no test patch.*`split`"):
+        module_of(stack).loader("test")
+
+
+def test_a_worker_process_gives_the_same_batches(stack):
+    """Also after the parent has read: the worker opens the files for itself."""
+    alone = module_of(stack, train=6, seed=2)
+    expected = batches(alone)
+    assert equal(batches(module_of(stack, train=6, seed=2, workers=1)), expected)
+
+
+def test_a_loader_that_is_iterated_again_gives_the_same_batches(stack):
+    """A resumed trainer iterates twice."""
+    loader = module_of(stack).loader("train", epoch=2)
+    assert equal(list(loader), list(loader))
