@@ -173,12 +173,13 @@ def _to_physical(
     if all(value is None for value in fills):
         # Files without a nodata value use zero in every band as fill far more often than as an observation.
         invalid |= (values == 0).all(axis=0)
-    for layer, value, band in zip(values, fills, modality.bands, strict=True):
+    for layer, value in zip(values, fills, strict=True):
         if value is not None and np.isfinite(value):
             invalid |= layer == value
-        if band.is_backscatter and band.unit != "db":
-            invalid |= layer == 0  # border fill of radar products: no surface returns exactly nothing
     out = np.stack([band.to_working(layer) for band, layer in zip(modality.bands, values, strict=True)])
+    for band, power in zip(modality.bands, out, strict=True):
+        if band.is_backscatter:
+            invalid |= power == 0  # border fill (0, or -9999 dB): no surface returns exactly nothing
     out[:, invalid] = np.nan
     return out
 

@@ -10,6 +10,9 @@ from ..datasets.modality import Band, Modality, Unit
 from .errors import ConfigError
 
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+#: Names that stand for other things in samples and in the folder of an aligned scene.
+RESERVED = frozenset({"mask", "label", "labels", "valid", "available", "image"})
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -233,6 +236,8 @@ class Config(Options):
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         declared = set(self.modalities)
+        if taken := sorted(declared & RESERVED):
+            raise ValueError(f"modality names {taken} are taken by the product's own files and samples; rename them")
         if self.coregister.reference is not None and self.coregister.reference not in declared:
             raise ValueError(f"coregister.reference is '{self.coregister.reference}'; wanted one of {sorted(declared)}")
         for scene in self.scenes:

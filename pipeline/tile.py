@@ -57,6 +57,12 @@ def tile(
     labelled = [stack for stack in stacks if stack.split != "predict" and _has_labels(stack, task)]
     if not labelled:
         raise PipelineError("found no labelled scene; wanted `labels` or `label_table` for at least one; add them")
+    positioned = {stack.geobox.crs is not None for stack in labelled}
+    if len(positioned) > 1:
+        raise PipelineError(
+            "found scenes with a CRS and scenes without one; wanted one kind in a run, since its patches share one "
+            "index; make two configurations"
+        )
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     for stack in track(_with_splits(labelled, task=task, options=options, rng=rng), "tile", total=len(labelled)):
@@ -69,7 +75,7 @@ def tile(
     index = PatchIndex.from_rows(
         rows,
         modalities=tuple(item.name for item in modalities),
-        georeferenced=all(stack.geobox.crs is not None for stack in labelled),
+        georeferenced=positioned == {True},
     )
     by_split = {split: len(index.of_split(split)) for split in SPLITS}
     if empty := [split for split, count in by_split.items() if count == 0]:

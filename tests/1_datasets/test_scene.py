@@ -224,6 +224,14 @@ def test_zero_decibels_are_an_observation_where_nodata_is_declared(tmp_path):
     assert scene.read()[0, 2, 2] == 1
 
 
+@pytest.mark.parametrize("fill", [-9999.0, -999.0])
+def test_decibels_of_undeclared_fill_are_not_an_observation(tmp_path, fill):
+    stored = random_like(Unit.DB, GRID)
+    stored[0, 2, 3] = fill
+    scene = open_scene(write_tiff(tmp_path / "a.tif", stored, GRID), modality(Unit.DB))
+    assert np.argwhere(np.isnan(scene.read()[0])).tolist() == [[2, 3]]
+
+
 def test_a_declared_nodata_value_replaces_the_files(tmp_path):
     stored = ramp()
     path = write_tiff(tmp_path / "a.tif", stored, GRID, nodata=stored[0, 0, 0])
