@@ -89,7 +89,7 @@ class Band:
         if self.unit is Unit.AMPLITUDE:
             return value * np.abs(value)  # the sign tells that decibels were declared as amplitude
         if self.unit is Unit.DB:
-            decibels = np.clip(value, np.float32(-DB_LIMIT), np.float32(DB_LIMIT))
+            decibels = np.minimum(value, np.float32(DB_LIMIT))  # far below, power becomes 0: fill
             return np.power(np.float32(10), decibels / np.float32(10), dtype=np.float32)
         return value
 

@@ -110,14 +110,14 @@ def test_valid_shares_are_areas(network):
     valid = {name: torch.ones(1, 8, 8, dtype=torch.bool) for name in MODALITIES}
     valid["eo"][:, :, :2] = False
     features = network.encode(_image(1, (8, 8)), valid=valid)
-    torch.testing.assert_close(features.shares["eo"][0][0, 0, 0], torch.tensor([0.0, 1.0, 1.0, 1.0]))
-    torch.testing.assert_close(features.shares["eo"][1][0, 0, 0], torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(features.shares["eo"][1][0, 0, 0], torch.tensor([0.0, 1.0, 1.0, 1.0]))
+    torch.testing.assert_close(features.shares["eo"][2][0, 0, 0], torch.tensor([0.5, 1.0]))
 
 
 def test_padding_counts_as_unseen(network):
     features = network.encode(_image(1, (5, 8)))
     assert features.size == (5, 8)
-    torch.testing.assert_close(features.shares["eo"][1][0, 0, :, 0], torch.tensor([1.0, 0.25]))
+    torch.testing.assert_close(features.shares["eo"][2][0, 0, :, 0], torch.tensor([1.0, 0.25]))
 
 
 def test_an_invalid_patch_is_an_absent_one(network):

@@ -38,7 +38,8 @@ def predictor(make_predictor):
         network({name: torch.randn(4, count, 32, 32) for name, count in BANDS.items()})
     # Untrained heads answer with much the same probability everywhere; these differ.
     with torch.no_grad():
-        network.head.weight.mul_(8)
+        for weight in network.head.parameters():
+            weight.mul_(8)
     return make_predictor(network, bands=BANDS, classes=CLASSES)
 
 
