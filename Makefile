@@ -3,6 +3,8 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 ARGS ?=
+# Threads that spin while they wait make a training step ten times slower where another process wants the cores.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed

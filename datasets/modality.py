@@ -22,7 +22,7 @@ class Unit(StrEnum):
     DIGITAL_NUMBER = "digital_number"
 
 
-#: Furthest from 0 dB that a value is taken to: float32 holds its power, so that counts declared as dB stay visible.
+#: Largest value in dB whose power float32 holds: counts declared as dB stay finite, and so visible to the unit check.
 DB_LIMIT = 350.0
 
 #: Backscatter units: averaged and resampled in linear power, shown to the network in dB.

@@ -12,6 +12,7 @@ import rasterio
 import yaml
 
 from equipoise.pipeline.config import Config, load_config
+from equipoise.pipeline.doctor import examine
 from equipoise.pipeline.templates import template_config
 
 HEAVY = ("torch", "rasterio", "numpy", "lightning", "xarray", "pydantic")
@@ -75,8 +76,11 @@ def test_doctor_finds_nothing_wrong(equipoise, tmp_path):
     assert "PROBLEM" not in done.stdout
     for word in ("torch", "GDAL", "GPU", "threads", str(tmp_path)):
         assert word in done.stdout
-    lost = equipoise("doctor", EQUIPOISE_DATA=str(tmp_path / "gone"))
-    assert "PROBLEM" in lost.stdout
+
+
+def test_doctor_names_a_data_folder_that_is_gone(monkeypatch, tmp_path):
+    monkeypatch.setenv("EQUIPOISE_DATA", str(tmp_path / "gone"))
+    assert dict(examine())["data folder"].startswith("PROBLEM")
 
 
 def test_ctrl_c_is_said_in_one_line_with_its_own_code():
@@ -296,12 +300,12 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_half_written(forked, lig
             source.read()
 
 
-def test_validate_lists_every_problem(equipoise, light_record, trained_run, tmp_path):
+def test_validate_lists_every_problem(forked, light_record, trained_run, tmp_path):
     bad = Bad(tmp_path / "bad", light_record(), trained_run)
     bad.rewritten("eo", change=np.zeros_like)
     bad.rewritten("sar", crs=None)
     arguments, _ = bad.command()
-    done = equipoise("validate", arguments[1])
+    done = forked("validate", arguments[1])
     assert done.returncode == 1
     first, second, last = done.stderr.splitlines()
     assert "eo.tif" in first

@@ -71,15 +71,16 @@ def _raster(path, values, grid, *, nodata):
 def test_planted_shares_count_each_planted_pixel_once(tmp_path):
     planted = np.full((4, 6), 255, np.uint8)
     planted[:, :3] = 0  # three columns of the left tiles
-    planted[:2, 4] = 1
+    planted[:2, 4] = 1  # in the undefined tile
+    planted[3, 4] = 1
     shares = np.array([[[0.9, 0.2, np.nan], [0.5, 0.4, 0.3]], [[0.1, 0.8, np.nan], [0.5, 0.6, 0.7]]], np.float32)
     coarse = GeoBox((2, 3), GRID.affine * Affine.scale(2), GRID.crs)
     found = planted_shares(
         _raster(tmp_path / "reliance.tif", shares, coarse, nodata=float("nan")),
         _raster(tmp_path / "informative.tif", planted[None], GRID, nodata=255), GRID, modalities=("eo", "sar"), tile=2,
     )  # fmt: skip
-    # eo: 4 pixels each of .9 and .5, 2 each of .2 and .4; sar: only in the undefined tile.
-    assert found == {"eo": pytest.approx((4 * 0.9 + 4 * 0.5 + 2 * 0.2 + 2 * 0.4) / 12)}
+    # eo: 4 pixels each of .9 and .5, 2 each of .2 and .4; sar: one pixel of .7.
+    assert found == {"eo": pytest.approx((4 * 0.9 + 4 * 0.5 + 2 * 0.2 + 2 * 0.4) / 12), "sar": pytest.approx(0.7)}
 
 
 REGISTRATION = {"east": 1.0, "north": 2.0, "correlation": 0.5, "confidence": 0.6}

@@ -35,7 +35,7 @@ def test_every_stage_is_done_and_announced(finished):
 
 
 def test_the_command_says_where_everything_is(finished):
-    named = re.findall(r"^(?:map|model|report) +(\D.+)$", finished.done.stdout, flags=re.MULTILINE)
+    named = re.findall(r"^(?:map|model|report) +(/.+)$", finished.done.stdout, flags=re.MULTILINE)
     assert len(named) == 5
     for path in named:
         assert (finished.root / path).exists()
