@@ -115,7 +115,7 @@ class CoregisterOptions(Options):
     )
     max_shift_m: float = Field(250.0, gt=0, description="Largest shift looked for, metres.")
     min_confidence: Share = Field(
-        0.2, description="Below this confidence, 0 to 1, a measured shift is not applied; the file's position is kept."
+        0.3, description="Below this confidence, 0 to 1, a measured shift is not applied; the file's position is kept."
     )
 
 
@@ -245,9 +245,9 @@ class Config(Options):
                 raise ValueError(
                     f"scene '{scene.name}' names modality {unknown}; wanted only those declared: {sorted(declared)}"
                 )
-        values = [item.value for item in self.classes]
-        if len(set(values)) != len(values):
-            raise ValueError(f"classes have values {values}; wanted each once")
+        for values in ([item.value for item in self.classes], [item.source for item in self.classes]):
+            if len(set(values)) != len(values):
+                raise ValueError(f"classes have values or label values {values}; wanted each once")
         if self.predict.model is None and len(self.classes) < 2:
             raise ValueError(
                 f"found {len(self.classes)} classes; wanted at least 2 to train, or a trained model in predict.model"
@@ -328,7 +328,7 @@ _SCENE_PATHS = ("labels", "label_table", "informative")
 def _problem(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"] if not str(part).startswith("function-")) or "the file"
     if item["type"] == "extra_forbidden":
-        return f"found unknown key '{where}'; remove it or correct its name"
+        return f"found unknown key '{where}'; wanted only known ones; remove it or correct its name"
     if item["type"] == "missing":
         return f"found no '{where}'; wanted it"
     found = f" (found {item['input']!r})" if isinstance(item["input"], str | int | float | bool) else ""

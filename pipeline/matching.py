@@ -13,6 +13,11 @@ SMOOTHING = 1.0
 #: Pixels around the best match that count as the same peak.
 PEAK_RADIUS = 3
 
+#: Lead of the best match over the next one, in deviations, that is given confidence 1. In 320
+#: unrelated pairs of crops of embedded scenes (128 to 512 px) the lead stayed below 1.5; in related ones of 384 px and
+#: more it was always above.
+SURE_LEAD = 5.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
@@ -26,7 +31,7 @@ class Match:
     correlation
         Normalised cross-correlation of the edges at the best shift, -1 to 1.
     confidence
-        1 minus the ratio of the best other peak to the best one, 0 (ambiguous) to 1.
+        How far the best match leads the next one, 0 (ambiguous) to 1 (far above the noise); no probability.
     """
 
     rows: float
@@ -95,19 +100,27 @@ def match_shift(reference: NDArray[np.float32], moving: NDArray[np.float32], *, 
     surface = match_template(edges, template)
     row, col = np.unravel_index(int(surface.argmax()), surface.shape)
     peak = float(surface[row, col])
-    others = surface.copy()
-    others[
-        max(0, row - PEAK_RADIUS) : row + PEAK_RADIUS + 1, max(0, col - PEAK_RADIUS) : col + PEAK_RADIUS + 1
-    ] = -1  # fmt: skip
     at_border = row in (0, surface.shape[0] - 1) or col in (0, surface.shape[1] - 1)
-    ambiguity = 1.0 if peak <= 0 or at_border else max(0.0, float(others.max()) / peak)
     return Match(
         # The template was found at (row, col) of the reference; unshifted it would be at (radius, radius).
         rows=radius - (row + _vertex(surface[:, col], int(row))),
         cols=radius - (col + _vertex(surface[row, :], int(col))),
         correlation=peak,
-        confidence=float(np.clip(1 - ambiguity, 0, 1)),
+        confidence=0.0 if at_border else _confidence(surface, int(row), int(col)),
     )
+
+
+def _confidence(surface: NDArray[np.float64], row: int, col: int) -> float:
+    """Lead of the peak over every other one, in robust deviations of the surface; :data:`SURE_LEAD` of them are 1."""
+    apart = np.ones(surface.shape, dtype=bool)
+    apart[max(0, row - PEAK_RADIUS) : row + PEAK_RADIUS + 1, max(0, col - PEAK_RADIUS) : col + PEAK_RADIUS + 1] = False
+    others = surface[apart]
+    if others.size == 0 or surface[row, col] <= 0:
+        return 0.0
+    deviation = 1.4826 * float(np.median(np.abs(others - np.median(others))))
+    if deviation == 0:
+        return 0.0
+    return float(np.clip((surface[row, col] - others.max()) / deviation / SURE_LEAD, 0, 1))
 
 
 def _vertex(profile: NDArray[np.float64], index: int) -> float:
