@@ -1,22 +1,24 @@
 """Study: the main job on real imagery. Writes results.json beside this file and quicklooks under docs/figures.
 
-Needs EQUIPOISE_DATA, the folder with the real samples. Run with `make study`. The maps are derived products; the
-imagery itself is not shown, since not all of it may be redistributed.
+Needs EQUIPOISE_DATA, the folder with the real samples. Run with `make study`.
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 from matplotlib.figure import Figure
+from vrt import stack_bands
 
+from equipoise.datasets.samples import fetch
 from equipoise.pipeline.config import load_config
-from equipoise.pipeline.figures import MODALITY_COLOURS
+from equipoise.pipeline.figures import MODALITY_COLOURS, display
 from equipoise.pipeline.run_folder import package_versions
 
 HERE = Path(__file__).parent
@@ -25,6 +27,8 @@ RUNS = ROOT / "runs" / "real_imagery"
 PICTURES = ROOT / "docs" / "figures"
 EDGE = 700
 
+Image = np.ndarray[Any, Any]
+
 
 def main() -> None:
     """Train on the labelled sets, map the larger scene, record what came out."""
@@ -32,17 +36,25 @@ def main() -> None:
     if data is None:
         print("EQUIPOISE_DATA is not set: the study of real imagery was not run")
         return
+    PICTURES.mkdir(parents=True, exist_ok=True)
     _stack_dates(Path(data).resolve() / "B_internal_only" / "ombria", RUNS / "chips")
-    for name in ("flood", "landcover", "los_angeles"):
-        config = _fill(name, data=Path(data).resolve())
-        command = [str(Path(sys.executable).with_name("equipoise")), "run", str(config), "-o", str(RUNS / name)]
-        subprocess.run(command, check=True)
-    results = {name: _figures(name) for name in ("flood", "landcover", "los_angeles")}
+    bands = ("B02", "B03", "B04", "B05", "B08", "B11", "B12")
+    folder = next(fetch("majortom").rglob("B02.tif")).resolve().parent
+    stack_bands([(folder / f"{band}.tif", 1) for band in bands], RUNS / "majortom.vrt")
+    _equipoise("run", _fill("flood", data=Path(data).resolve()), "-o", RUNS / "flood")
+    _equipoise("demo", "--scene", "terramesh", "-o", RUNS / "landcover")
+    _equipoise("run", _fill("majortom", data=Path(data).resolve()), "-o", RUNS / "majortom")
+    results = {name: _figures(name) for name in ("flood", "landcover", "majortom")}
     results["versions"] = package_versions()
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     _chips("flood", ("test_0013", "test_0109", "test_0349", "test_0480"), PICTURES / "real_flood.png")
-    _scene("los_angeles", PICTURES / "real_los_angeles.png")
+    _scene("majortom", PICTURES / "real_majortom.png")
     print(f"wrote {HERE / 'results.json'} and two pictures in {PICTURES}")
+
+
+def _equipoise(*arguments: object) -> None:
+    command = [str(Path(sys.executable).with_name("equipoise")), *map(str, arguments)]
+    subprocess.run(command, check=True)
 
 
 def _stack_dates(source: Path, target: Path) -> None:
@@ -54,74 +66,60 @@ def _stack_dates(source: Path, target: Path) -> None:
             for after in sorted((chips / "AFTER").glob("*.png")):
                 number = after.stem.rsplit("_", 1)[1]
                 before = chips / "BEFORE" / f"{folder}_before_{number}.png"
-                (target / split / f"{sensor}_{number}.vrt").write_text(_vrt((after, before), bands), encoding="utf-8")
-
-
-def _vrt(files: tuple[Path, ...], bands: int) -> str:
-    layers = [(path, band) for path in files for band in range(1, bands + 1)]
-    rows = "".join(
-        f'<VRTRasterBand dataType="Byte" band="{number}"><SimpleSource><SourceFilename>{path}</SourceFilename>'
-        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
-        for number, (path, band) in enumerate(layers, start=1)
-    )
-    return f'<VRTDataset rasterXSize="256" rasterYSize="256">{rows}</VRTDataset>'
+                layers = [(path, band) for path in (after, before) for band in range(1, bands + 1)]
+                stack_bands(layers, target / split / f"{sensor}_{number}.vrt")
 
 
 def _fill(name: str, *, data: Path) -> Path:
     text = (HERE / f"{name}.yaml").read_text(encoding="utf-8")
-    RUNS.mkdir(parents=True, exist_ok=True)
     path = RUNS / f"{name}.yaml"
-    places = {"DATA": data, "CHIPS": RUNS / "chips", "MODEL": RUNS / "landcover" / "model"}
-    for word, folder in places.items():
-        text = text.replace(word, str(folder))
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text.replace("DATA", str(data)).replace("RUNS", str(RUNS)), encoding="utf-8")
     return path
 
 
 def _figures(name: str) -> dict[str, Any]:
     stages = json.loads((RUNS / name / "manifest.json").read_text(encoding="utf-8"))["stages"]
     record: dict[str, Any] = {"seconds": {stage: item["seconds"] for stage, item in stages.items()}}
-    if "evaluate" in stages:
-        found = stages["evaluate"]["figures"]
-        keep = ("mean_iou", "accuracy", "iou")
-        record |= {
-            "patches": stages["tile"]["figures"]["patches"],
-            "fusion": {key: found["fusion"][key] for key in keep},
-            "single": {name: {key: item[key] for key in keep} for name, item in found["single"].items()},
-            "subsets": {name: {key: item[key] for key in keep} for name, item in found["subsets"].items()},
-            "majority": {key: found["majority"][key] for key in keep},
-            "utilization": found["utilization"],
-        }
-    else:
-        record["maps"] = stages["predict"]["figures"]["scenes"]
-        record["registrations"] = stages["coregister"]["figures"]["registrations"]
-    return record
+    if "evaluate" not in stages:
+        return record | {"maps": stages["predict"]["figures"]["scenes"]}
+    found = stages["evaluate"]["figures"]
+    return record | {
+        "patches": stages["tile"]["figures"]["patches"],
+        "fusion": _kept(found["fusion"]),
+        "single": {name: _kept(item) for name, item in found["single"].items()},
+        "subsets": {name: _kept(item) for name, item in found["subsets"].items()},
+        "majority": _kept(found["majority"]),
+        "utilization": found["utilization"],
+    }
 
 
-def _read(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _kept(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: figures[key] for key in ("mean_iou", "accuracy", "iou")}
+
+
+def _read(path: Path) -> Image:
     with rasterio.open(path) as source:
         step = max(1, -(-max(source.shape) // EDGE))
-        shape = (source.count, source.height // step, source.width // step)
-        values: np.ndarray[Any, np.dtype[np.float32]] = source.read(out_shape=shape).astype(np.float32)
+        values: Image = source.read(out_shape=(source.count, source.height // step, source.width // step))
     return values
 
 
-def _coloured(values: np.ndarray[Any, Any], palette: dict[int, tuple[int, int, int]]) -> np.ndarray[Any, Any]:
+def _coloured(values: Image, palette: Mapping[int, tuple[int, int, int]]) -> Image:
     table = np.full((256, 3), 0.82)
     for value, rgb in palette.items():
         table[value] = np.array(rgb) / 255
-    return table[values.astype(np.uint8)]
+    return table[values]
 
 
-def _mixed(shares: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _mixed(shares: Image) -> Image:
     colours = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in MODALITY_COLOURS[: len(shares)]])
     known = np.isfinite(shares).all(axis=0)
     return np.where(known[..., None], np.einsum("myx,mc->yxc", np.nan_to_num(shares), colours), 0.82)
 
 
 def _chips(name: str, scenes: tuple[str, ...], path: Path) -> None:
-    config = load_config(RUNS / f"{name}.yaml")
-    palette = {item.value: item.rgb for item in config.classes}
+    """Labels, prediction and reliance of some chips; their imagery may not be redistributed, so it is not shown."""
+    palette = {item.value: item.rgb for item in load_config(RUNS / f"{name}.yaml").classes}
     figure = Figure(figsize=(2.3 * len(scenes), 7.2))
     rows = figure.subplots(3, len(scenes))
     for column, scene in enumerate(scenes):
@@ -139,21 +137,24 @@ def _chips(name: str, scenes: tuple[str, ...], path: Path) -> None:
 
 
 def _scene(name: str, path: Path) -> None:
-    folder, scene = RUNS / name / "predictions", name
-    classes = load_config(RUNS / "landcover.yaml").classes
+    """Natural colours, classes and confidence of the larger scene."""
+    folder = RUNS / name / "predictions"
+    classes = load_config(RUNS / "landcover" / "demo.yaml").classes
+    with np.load(RUNS / name / "aligned" / name / "quicklooks.npz", allow_pickle=False) as looks:
+        natural = display(looks["eo after"], rgb=(2, 1, 0))
     figure = Figure(figsize=(13, 4.9))
     left, middle, right = figure.subplots(1, 3)
-    left.imshow(_coloured(_read(folder / f"{scene}.classes.tif")[0], {item.value: item.rgb for item in classes}))
-    shown = middle.imshow(_read(folder / f"{scene}.confidence.tif")[0], vmin=0, vmax=1, cmap="viridis")
-    right.imshow(_mixed(_read(folder / f"{scene}.reliance.tif")), interpolation="nearest")
-    titles = ("classes", "confidence", "reliance (blue: EO, orange: SAR)")
-    for axes, title in zip((left, middle, right), titles, strict=True):
+    left.imshow(natural)
+    values = _read(folder / f"{name}.classes.tif")[0]
+    middle.imshow(_coloured(values, {item.value: item.rgb for item in classes}), interpolation="nearest")
+    shown = right.imshow(_read(folder / f"{name}.confidence.tif")[0], vmin=0, vmax=1, cmap="viridis")
+    for axes, title in zip((left, middle, right), ("red, green, blue", "classes", "confidence"), strict=True):
         axes.set_title(title, fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.colorbar(shown, ax=middle, fraction=0.046, pad=0.03)
-    patches = [left.plot([], [], "s", color=item.color, label=item.name)[0] for item in classes]
-    left.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=4, fontsize=7, frameon=False)
+    figure.colorbar(shown, ax=right, fraction=0.046, pad=0.03)
+    marks = [middle.plot([], [], "s", color=item.color, label=item.name)[0] for item in classes]
+    middle.legend(handles=marks, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=4, fontsize=7, frameon=False)
     figure.savefig(path, dpi=80, bbox_inches="tight")
 
 
