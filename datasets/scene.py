@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import wrap_xr
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 
 from .errors import SceneError
 from .modality import Modality, implausible_unit
@@ -87,6 +88,13 @@ class Scene:
             ) from error
 
 
+def quiet_open(path: Path) -> DatasetReader:
+    """Open a raster; that it may lack a position is said by our own error, where it matters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
+
+
 def open_scene(path: Path, modality: Modality, *, georeferenced: bool = True) -> Scene:
     """Open a raster (GeoTIFF, COG, VRT, PNG) as a scene of ``modality``; nothing but the header is read.
 
@@ -107,11 +115,11 @@ def open_scene(path: Path, modality: Modality, *, georeferenced: bool = True) ->
     if not path.is_file():
         raise SceneError(f"{path}: found no file; wanted a raster of modality '{modality.name}'; correct the path")
     try:
+        with quiet_open(path) as source:
+            geobox = GeoBox(source.shape, source.transform, source.crs)
+            count, file_nodata, tags = source.count, source.nodata, source.tags()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # stated below as our own error, where it matters
-            with rasterio.open(path) as source:
-                geobox = GeoBox(source.shape, source.transform, source.crs)
-                count, file_nodata, tags = source.count, source.nodata, source.tags()
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
             raw = rioxarray.open_rasterio(path, chunks={"band": -1, "x": BLOCK, "y": BLOCK}, lock=False)
     except (RasterioError, OSError) as error:
         raise SceneError(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
@@ -143,6 +144,32 @@ def _starts(first: int, last: int, *, size: int, overlap: int, limit: int) -> li
     if last == limit:
         return [first]
     return [last - size] if first == 0 else []
+
+
+def check_overlap(table: gpd.GeoDataFrame) -> None:
+    """Refuse patches of different scenes and splits that lie on the same ground.
+
+    Parameters
+    ----------
+    table
+        Columns ``scene``, ``split`` and ``geometry`` (footprints in one CRS).
+
+    Raises
+    ------
+    SplitError
+        Naming the first pair of scenes that leaks.
+    """
+    first, second = table.sindex.query(table.geometry, predicate="intersects")
+    scenes, splits = table["scene"].to_numpy(), table["split"].to_numpy()
+    suspects = (scenes[first] != scenes[second]) & (splits[first] != splits[second])
+    for i, j in zip(first[suspects], second[suspects], strict=True):
+        own = table.geometry.iloc[i]
+        # Neighbours that touch along an edge share a sliver of rounding errors at most.
+        if own.intersection(table.geometry.iloc[j]).area > 1e-6 * own.area:
+            raise SplitError(
+                f"found ground of scene '{scenes[i]}' ({splits[i]}) also in scene '{scenes[j]}' ({splits[j]}); wanted "
+                "each place in one split; give overlapping scenes the same `split`"
+            )
 
 
 def check_leakage(windows: Sequence[tuple[str, int, int, int, int]], *, buffer: int) -> None:

@@ -4,7 +4,8 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ from .errors import SceneError
 
 #: Label value that no class may use: not labelled, not counted.
 IGNORE = 255
+
+#: Rasters that a process keeps open: well below the 256 files that some systems allow.
+OPEN_FILES = 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,17 @@ class AlignedStack:
     label: int | None = None
     split: str = "auto"
 
+    def of_modalities(self, names: tuple[str, ...]) -> "AlignedStack":
+        """Return the stack as a model that knows ``names`` sees it: others are gone, and what it lacks is missing."""
+        return replace(
+            self,
+            modalities=names,
+            present={name: self.present[name] for name in names if name in self.present},
+            missing={
+                name: self.missing.get(name, "not in this configuration") for name in names if name not in self.present
+            },
+        )
+
     def save(self, path: Path) -> None:
         """Write the stack's description as JSON; rasters are named relative to its folder."""
         crs = self.geobox.crs
@@ -113,27 +128,26 @@ class AlignedStack:
             ) from error
 
 
-class StackReader:
-    """Windows of a stack; files are opened on first use, separately in each process.
+def _opened(path: Path) -> DatasetReader:
+    """Return an open handle; a replaced file is opened anew."""
+    status = path.stat()
+    return _handle(os.getpid(), path, status.st_mtime_ns, status.st_size)
 
-    A dataset handle shared over a fork returns wrong bytes, so handles are kept by process id.
-    """
+
+@lru_cache(maxsize=OPEN_FILES)
+def _handle(process: int, path: Path, modified: int, size: int) -> DatasetReader:
+    # A handle shared over a fork returns wrong bytes: the process is part of the key, and so is the file's state.
+    del process, modified, size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips have no position, by declaration
+        return rasterio.open(path)
+
+
+class StackReader:
+    """Windows of a stack; files are opened on first use, separately in each process."""
 
     def __init__(self, stack: AlignedStack) -> None:
         self.stack = stack
-        self._handles: dict[tuple[int, str], DatasetReader] = {}
-
-    def __reduce__(self) -> tuple[type["StackReader"], tuple[AlignedStack]]:
-        # Handles cannot be pickled: a copy in another process opens its own.
-        return type(self), (self.stack,)
-
-    def _open(self, key: str, path: Path) -> DatasetReader:
-        handle = self._handles.get((os.getpid(), key))
-        if handle is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips have no position, by declaration
-                handle = self._handles[os.getpid(), key] = rasterio.open(path)
-        return handle
 
     def read(self, row: int, col: int, *, height: int, width: int) -> StackWindow:
         """Read a window that may reach beyond the grid; what lies outside is not valid.
@@ -161,7 +175,7 @@ class StackReader:
         labels = None
         try:
             for name, path in self.stack.present.items():
-                source = self._open(name, path)
+                source = _opened(path)
                 values = np.full((source.count, height, width), np.nan, dtype=np.float32)
                 if not is_empty:
                     values[:, *inside] = source.read(window=window)
@@ -169,7 +183,7 @@ class StackReader:
             if self.stack.labels is not None:
                 labels = np.full((height, width), IGNORE, dtype=np.uint8)
                 if not is_empty:
-                    labels[inside] = self._open("labels", self.stack.labels).read(1, window=window)
+                    labels[inside] = _opened(self.stack.labels).read(1, window=window)
         except (RasterioError, OSError) as error:
             raise SceneError(
                 f"scene '{self.stack.name}': found aligned rasters that cannot be read ({error}); wanted the output "

@@ -70,7 +70,7 @@ def warp(scene: Scene, target: GeoBox, *, east: float = 0.0, north: float = 0.0)
 
 
 def warp_bands(
-    scene: Scene, target: GeoBox, *, east: float = 0.0, north: float = 0.0
+    scene: Scene, target: GeoBox, *, east: float = 0.0, north: float = 0.0, rows: int = BAND_ROWS
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Resample like :func:`warp`, some rows at a time, so that memory does not grow with the height.
 
@@ -81,6 +81,6 @@ def warp_bands(
     if target.crs is None:
         yield 0, warp(scene, target)
         return
-    for row in range(0, target.shape[0], BAND_ROWS):
-        rows = target[row : min(row + BAND_ROWS, target.shape[0]), :]
-        yield row, warp(scene, rows, east=east, north=north)
+    for row in range(0, target.shape[0], rows):
+        band = target[row : min(row + rows, target.shape[0]), :]
+        yield row, warp(scene, band, east=east, north=north)

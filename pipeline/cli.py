@@ -52,9 +52,9 @@ def _start(
 @app.command()
 def run(config: ConfigFile, output: Output = None, force: Force = False) -> None:
     """Do every stage in order; resumes where it stopped."""
+    bound = _bind(config, output)
     from .stages import run_all
 
-    bound = _bind(config, output)
     run_all(bound, force=force, announce=_announce)
     _final(bound)
 
@@ -93,6 +93,8 @@ def init(
 
     if template not in TEMPLATES:
         raise ConfigError(f"found no template '{template}'; wanted one of {', '.join(TEMPLATES)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"{path}: found no place for a file; wanted a file name in a folder that exists; correct it")
     if path.exists() and not force:
         raise ConfigError(f"{path}: found a file that exists; wanted a new name; add --force to replace it")
     write_text(path, commented_yaml(template_config(template)))
@@ -155,24 +157,25 @@ def demo(
 ) -> None:
     """Run the main job on an embedded scene whose truth is known, or on a real sample."""
     from .demo import prepare_demo
-    from .stages import run_all
 
     folder = output or Path("runs") / ("demo" if scene is None else f"demo-{scene}")
     bound = _bind(prepare_demo(folder, scene=scene), folder)
+    from .stages import run_all
+
     run_all(bound, force=force, announce=_announce)
     _final(bound)
 
 
 def _bind(path: Path, output: Path | None) -> "Run":
-    from .commented_yaml import commented_yaml
     from .config import load_config
-    from .run_folder import RunFolder, write_text
-    from .stages import Run
+    from .run_folder import RunFolder
 
     checked = load_config(path)
-    bound = Run(config=checked, folder=RunFolder.open(output or Path("runs") / checked.name, seed=checked.seed))
-    write_text(bound.folder.root / "config.yaml", commented_yaml(checked))
-    return bound
+    folder = RunFolder.open(output or Path("runs") / checked.name, seed=checked.seed)
+    # Only now: what is wrong with the configuration is said before the seconds that torch takes to import.
+    from .stages import Run
+
+    return Run(config=checked, folder=folder)
 
 
 def _announce(stage: str, record: "StageRecord", now: bool) -> None:

@@ -41,7 +41,9 @@ class ModalityOptions(Options):
     bands: list[str | BandOptions] = Field(min_length=1, description="Bands in file order, or with their index.")
     scale: float = Field(1.0, description="From digital number to unit.")
     offset: float = Field(0.0, description="From digital number to unit.")
-    nodata: float | None = Field(None, description="Digital number of no observation; null: the file's own.")
+    nodata: float | None = Field(
+        None, description="Digital number of no observation; null: the file's own, or zero in all bands."
+    )
     resampling: Literal["nearest", "bilinear", "cubic"] = Field(
         "bilinear", description="Rule at about the same pixel size; larger target pixels are averages."
     )

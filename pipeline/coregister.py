@@ -33,6 +33,9 @@ FINEST_RATIO = 4.0
 #: Largest edge in pixels of the pictures kept for the report.
 QUICKLOOK_EDGE = 480
 
+#: Rows of these pictures that are resampled at once.
+QUICKLOOK_ROWS = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
@@ -271,7 +274,12 @@ def _quicklooks(scene: Scene, grid: GeoBox, *, registration: Registration) -> di
         step = max(1, -(-max(grid.shape) // QUICKLOOK_EDGE))
         return {f"{name} after": scene.modality.to_network(scene.read())[:, ::step, ::step]}
     small = grid.zoom_out(max(1.0, max(grid.shape) / QUICKLOOK_EDGE))
-    views = {f"{name} after": _as_seen(scene, small, east=registration.east, north=registration.north)}
-    if (registration.east, registration.north) != (0, 0):
-        views[f"{name} before"] = _as_seen(scene, small)
+    moves = {"after": (registration.east, registration.north), "before": (0.0, 0.0)}
+    if moves["after"] == moves["before"]:
+        del moves["before"]
+    views = {}
+    for moment, (east, north) in moves.items():
+        # Some rows at a time: a small picture of a large scene needs all of its pixels, but not at once.
+        bands = [rows for _, rows in warp_bands(scene, small, east=east, north=north, rows=QUICKLOOK_ROWS)]
+        views[f"{name} {moment}"] = scene.modality.to_network(np.concatenate(bands, axis=1))
     return views

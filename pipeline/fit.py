@@ -91,6 +91,10 @@ def fit(
     RunFolderError
         If a checkpoint is damaged.
     """
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise RunFolderError(
+            "found no usable GPU; wanted one for `device: cuda`; use auto or cpu, or ask `equipoise doctor`"
+        )
     last = _prepare(folder, resume)
     lightning.seed_everything(seed, verbose=False)
     loss = SegmentationLoss if spec.task == "segmentation" else ClassificationLoss

@@ -45,8 +45,9 @@ def predict_chips(
 
 def _classify(stacks: Sequence[AlignedStack], predictor: Predictor, *, size: int) -> list[dict[str, Any]]:
     windows, names = [], predictor.network.modalities
-    for stack in stacks:
-        check_bands(stack, predictor)
+    for given in stacks:
+        check_bands(given, predictor)
+        stack = given.of_modalities(names)
         rows, cols = stack.geobox.shape
         windows.append(StackReader(stack).read((rows - size) // 2, (cols - size) // 2, height=size, width=size))
     parts = [predictor.tensors(stack.name, [window]) for stack, window in zip(stacks, windows, strict=True)]

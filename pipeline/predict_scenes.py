@@ -39,8 +39,9 @@ def predict_scenes(
         )
     outputs: list[Path] = []
     figures: dict[str, Any] = {}
-    for stack in stacks:
-        check_bands(stack, predictor)
+    for given in stacks:
+        check_bands(given, predictor)
+        stack = given.of_modalities(predictor.network.modalities)
         files = predict_scene(stack, predictor, options=options, folder=folder, resume=resume)
         outputs.extend(files.all)
         figures[stack.name] = _describe(stack, files, predictor, options, informative.get(stack.name))

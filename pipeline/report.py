@@ -113,12 +113,15 @@ def _maps(stack: AlignedStack, folder: RunFolder, config: Config) -> list[tuple[
     if stack.labels is not None:
         labels = _overview(stack.labels)[0].astype(np.uint8)
         result.append(("labels", _embed(figures.class_picture(labels, colours=colours))))
-    if (path := root / f"{stack.name}.classes.tif").is_file():
+    kept = set(folder.stages["predict"].outputs) if "predict" in folder.stages else set()
+    if f"predictions/{stack.name}.classes.tif" in kept:
+        path = root / f"{stack.name}.classes.tif"
         values = _overview(path)[0].astype(np.uint8)
         result.append(("prediction", _embed(figures.class_picture(values, colours=colours))))
-    if (path := root / f"{stack.name}.confidence.tif").is_file():
+        path = root / f"{stack.name}.confidence.tif"
         result.append(("confidence", _embed(figures.confidence_picture(_overview(path)[0]))))
-    if (path := root / f"{stack.name}.reliance.tif").is_file():
+    if f"predictions/{stack.name}.reliance.tif" in kept:
+        path = root / f"{stack.name}.reliance.tif"
         with rasterio.open(path) as source:
             names = [str(name) for name in source.descriptions]
         result.append(("reliance", _embed(figures.reliance_picture(_overview(path), modalities=names))))

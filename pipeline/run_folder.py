@@ -76,8 +76,14 @@ class RunFolder:
         Raises
         ------
         RunFolderError
-            If it cannot be written, or its manifest is damaged.
+            If it cannot be written, holds files that are not of a run, or its manifest is damaged.
         """
+        manifest = root / "manifest.json"
+        if root.is_dir() and not manifest.exists() and any(root.iterdir()):
+            raise RunFolderError(
+                f"{root}: found a folder with files that are not of a run; wanted a new, an empty or a run folder, so "
+                "that nothing of yours is replaced; choose another with -o"
+            )
         try:
             root.mkdir(parents=True, exist_ok=True)
             probe = root / ".writable"
@@ -88,9 +94,10 @@ class RunFolder:
                 f"{root}: found a folder that cannot be written ({error.strerror}); wanted a writable one; choose "
                 "another with -o"
             ) from error
-        manifest = root / "manifest.json"
         if not manifest.exists():
-            return cls(root=root, seed=seed)
+            folder = cls(root=root, seed=seed)
+            folder.save()
+            return folder
         try:
             record = json.loads(manifest.read_text(encoding="utf-8"))
             return cls(

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .config import Config, SceneOptions
@@ -67,9 +67,22 @@ def resolve_scenes(config: Config) -> list[SceneFiles]:
         else:
             scenes.append(_single(options, tuple(config.modalities)))
     names = [scene.name for scene in scenes]
+    if unknown := sorted(set(config.predict.scenes or []) - set(names)):
+        raise ConfigError(f"found unknown scenes {unknown} in `predict.scenes`; wanted some of {sorted(names)[:10]}")
+    sources = {item.source: item.value for item in config.classes}
+    scenes = [scene if scene.label is None else _with_class(scene, sources) for scene in scenes]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"found several scenes named {doubled[:3]}; wanted each name once; rename them in `scenes`")
     return scenes
+
+
+def _with_class(scene: SceneFiles, sources: Mapping[int, int]) -> SceneFiles:
+    if scene.label is None or scene.label not in sources:
+        raise ConfigError(
+            f"scene '{scene.name}': found label {scene.label} that no class declares; wanted one of {list(sources)}; "
+            "add it to `classes`, or correct the label table"
+        )
+    return replace(scene, label=sources[scene.label])
 
 
 def _single(options: SceneOptions, modalities: Sequence[str]) -> SceneFiles:
@@ -130,9 +143,13 @@ def _expand(options: SceneOptions, modalities: Sequence[str]) -> list[SceneFiles
     labels = _matches(options.labels) if options.labels is not None else {}
     table = _read_table(options.label_table) if options.label_table is not None else {}
     identifiers = sorted(set().union(*found.values()))
-    if not identifiers:
-        patterns = ", ".join(str(pattern) for pattern in options.files.values())
-        raise ConfigError(f"scene '{options.name}': found no file that matches {patterns}; correct the patterns")
+    searched = [(pattern, found[name]) for name, pattern in options.files.items()]
+    for pattern, matches in [*searched, *([] if options.labels is None else [(options.labels, labels)])]:
+        if not matches:
+            raise ConfigError(
+                f"scene '{options.name}': found no file that matches {pattern}; wanted at least one; correct the "
+                "pattern, or leave it out"
+            )
     scenes = []
     for identifier in identifiers:
         label, split = table.get(identifier, (None, None))
@@ -163,9 +180,16 @@ def _matches(pattern: Path) -> dict[str, Path]:
 
 def _read_table(path: Path) -> dict[str, tuple[int, str | None]]:
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return {row["id"]: (int(row["label"]), row.get("split") or None) for row in csv.DictReader(stream)}
-    except (OSError, KeyError, ValueError) as error:
+        with path.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets begin the file with a mark
+            table = {row["id"]: (int(row["label"]), row.get("split") or None) for row in csv.DictReader(stream)}
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{path}: found no usable label table ({error}); wanted CSV with the columns id, label and optionally split"
         ) from error
+    for identifier, (_, split) in table.items():
+        if split is not None and split not in ("train", "validation", "test", "predict"):
+            raise ConfigError(
+                f"{path}: found split '{split}' of id '{identifier}'; wanted train, validation, test, predict or "
+                "nothing; correct it"
+            )
+    return table

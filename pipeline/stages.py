@@ -12,9 +12,10 @@ from ..datasets.normalise import Normaliser
 from ..datasets.patches import PatchIndex
 from ..datasets.stack import AlignedStack
 from ..datasets.statistics import statistics_from_dict, statistics_to_dict
+from .commented_yaml import commented_yaml
 from .config import Config
 from .errors import RunFolderError
-from .run_folder import RunFolder, StageRecord, fingerprint
+from .run_folder import RunFolder, StageRecord, fingerprint, write_text
 from .scenes import SceneFiles, resolve_scenes
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ class Run:
                     f"'{stage}'; run `equipoise {needed}`, or `equipoise run` for all stages"
                 )
         action = getattr(self, f"_{stage}")
+        # Only now: a refused command must not change what is on record of a finished run.
+        write_text(self.folder.root / "config.yaml", commented_yaml(self.config))
         if force:
             shutil.rmtree(self.folder.root / _SCRATCH[stage], ignore_errors=True)
         return self.folder.run(stage, self.fingerprint(stage), action, force=force)
@@ -103,7 +106,7 @@ class Run:
     def _own_parts(self, stage: str) -> Mapping[str, Any]:
         config = self.config
         if stage == "coregister":
-            files = [path for scene in self.scenes for path in scene.inputs]
+            files = [source for scene in self.scenes for path in scene.inputs for source in _with_sources(path)]
             return {
                 "options": config.coregister.model_dump(mode="json"), "reference": config.reference,
                 "modalities": {name: item.model_dump(mode="json") for name, item in config.modalities.items()},
@@ -115,7 +118,8 @@ class Run:
         if stage == "predict" and config.predict.model is not None:
             from ..models.checkpoint import model_digest
 
-            return {"options": config.predict.model_dump(mode="json"), "model": model_digest(config.predict.model)}
+            options = config.predict.model_dump(mode="json", exclude={"device"})
+            return {"options": options, "model": model_digest(config.predict.model), "size": config.tile.patch_size}
         options = getattr(config, stage).model_dump(mode="json", exclude={"device", "workers"})
         if stage == "train":
             meter = config.evaluate.model_dump(include={"rolls", "bootstrap"})
@@ -176,10 +180,6 @@ class Run:
 
         wanted = self.config.predict.scenes
         stacks = [stack for name, stack in self.stacks.items() if wanted is None or name in wanted]
-        if wanted is not None and (unknown := sorted(set(wanted) - set(self.stacks))):
-            raise RunFolderError(
-                f"found unknown scenes {unknown} in `predict.scenes`; wanted some of {sorted(self.stacks)[:10]}"
-            )
         folder = self.folder.root / "predictions"
         folder.mkdir(exist_ok=True)
         predictor = self._predictor()
@@ -232,6 +232,16 @@ class Run:
         modalities = predictor.normaliser.modalities
         scenes = {name: scene_statistics(stack, modalities) for name, stack in self.stacks.items()}
         return load_predictor(self.model_folder, device=self.config.predict.device, scenes=scenes)
+
+
+def _with_sources(path: Path) -> list[Path]:
+    """Return a raster and, where it is virtual, the files that it is made of: they are inputs, too."""
+    if path.suffix.lower() != ".vrt":
+        return [path]
+    from ..datasets.scene import quiet_open
+
+    with quiet_open(path) as source:
+        return sorted({path, *(Path(name) for name in source.files if Path(name).is_file())})
 
 
 #: Folder that a forced stage throws away, so that nothing of the old result is taken for the new one.

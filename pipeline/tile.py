@@ -10,7 +10,7 @@ import numpy as np
 
 from ..datasets.modality import Modality
 from ..datasets.patches import PatchIndex, footprint
-from ..datasets.splits import SPLITS, Region, check_leakage, origins, split_blocks
+from ..datasets.splits import SPLITS, Region, check_leakage, check_overlap, origins, split_blocks
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
 from ..datasets.statistics import BandStatistics, RunningStatistics
 from .config import ClassOptions, TileOptions
@@ -77,6 +77,8 @@ def tile(
         modalities=tuple(item.name for item in modalities),
         georeferenced=positioned == {True},
     )
+    if positioned == {True}:
+        check_overlap(index.table)
     by_split = {split: len(index.of_split(split)) for split in SPLITS}
     if empty := [split for split, count in by_split.items() if count == 0]:
         raise PipelineError(

@@ -18,6 +18,7 @@ from ..models.errors import CheckpointError
 from ..models.spec import NetworkSpec
 from ..models.utilization import permutation_reliance
 from .config import ClassOptions, Config
+from .errors import RunFolderError
 from .fit import FitResult, fit
 from .predict import Predictor
 from .run_folder import package_versions
@@ -156,6 +157,10 @@ def load_predictor(
     """
     import torch
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunFolderError(
+            "found no usable GPU; wanted one for `device: cuda`; use auto or cpu, or ask `equipoise doctor`"
+        )
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     network, card = load_model(folder, device=place)
     try:
