@@ -2,14 +2,16 @@
 
 import itertools
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from hypothesis import example, given, reject
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from equipoise.datasets.errors import DatasetError, SplitError
-from equipoise.datasets.splits import SPLITS, BlockSplit, Region, check_leakage, origins, split_blocks
+from equipoise.datasets.splits import SPLITS, BlockSplit, Region, check_leakage, check_overlap, origins, split_blocks
 
 
 def split_of(shape, *, block_size=64, buffer=8, validation=0.2, test=0.2, seed=0):
@@ -207,3 +209,19 @@ def test_a_planted_leak_is_named():
 def test_patches_of_one_split_may_overlap_and_none_at_all_leak_nothing():
     check_leakage([("train", 0, 0, 32, 32), ("train", 5, 5, 32, 32)], buffer=100)
     check_leakage([], buffer=8)
+
+
+@pytest.mark.parametrize(
+    ("moved", "split", "leaks"), [(0.5, "test", True), (0.5, "train", False), (1.0, "test", False)]
+)
+def test_ground_that_two_scenes_share_belongs_to_one_split(moved, split, leaks):
+    table = gpd.GeoDataFrame(
+        {"scene": ["a", "b"], "split": ["train", split]},
+        geometry=[shapely.box(0, 0, 1, 1), shapely.box(moved, 0, 1 + moved, 1)],
+        crs="EPSG:4326",
+    )
+    if leaks:
+        with pytest.raises(SplitError, match="scene 'a'.*scene 'b'"):
+            check_overlap(table)
+    else:
+        check_overlap(table)

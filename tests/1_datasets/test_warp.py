@@ -13,7 +13,6 @@ from rasterio.warp import Resampling
 from scipy import ndimage
 from strategies import geoboxes, north_up, write_tiff
 
-from equipoise.datasets import warp as warping
 from equipoise.datasets.errors import SceneError
 from equipoise.datasets.modality import Band, Modality, Unit
 from equipoise.datasets.scene import open_scene
@@ -237,13 +236,12 @@ def test_thin_targets_and_sources(tmp_path, shape):
 
 @pytest.mark.parametrize("rows", [1, 7, 48, 1000])
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_some_rows_at_a_time_equal_all_at_once(tmp_path, monkeypatch, rows, scale):
-    monkeypatch.setattr(warping, "BAND_ROWS", rows)
+def test_some_rows_at_a_time_equal_all_at_once(tmp_path, rows, scale):
     values = texture(GRID)
     values[:, 12:20, :9] = np.nan
     scene = scene_of(tmp_path / "a.tif", values, GRID)
     target = GeoBox((24, 20), GRID.affine * Affine.translation(0.3, -0.4) * Affine.scale(scale), GRID.crs)
-    parts = list(warp_bands(scene, target, east=4.0, north=7.0))
+    parts = list(warp_bands(scene, target, east=4.0, north=7.0, rows=rows))
     assert [row for row, _ in parts] == list(range(0, 24, rows))
     whole = warp(scene, target, east=4.0, north=7.0)
     np.testing.assert_allclose(np.concatenate([part for _, part in parts], axis=1), whole, rtol=1e-5)

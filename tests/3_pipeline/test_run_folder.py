@@ -175,3 +175,10 @@ def test_text_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_text(path, "new \ud800")
     assert path.read_text() == "old"
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"not of a run.*-o"):
+        RunFolder.open(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

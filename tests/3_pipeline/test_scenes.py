@@ -27,6 +27,7 @@ def resolve(tmp_path):
 
 
 PATTERN = {"name": "{id}", "files": {"eo": "eo/{id}_eo.tif", "sar": "sar/S1-{id}.tif"}}
+OPTICAL = {"name": "{id}", "files": {"eo": "eo/{id}_eo.tif"}}
 
 
 def test_a_pattern_gives_one_scene_for_each_id_in_order(resolve, tmp_path):
@@ -51,7 +52,7 @@ def test_modalities_keep_the_declared_order(resolve):
 
 def test_labels_are_matched_by_id_and_count_as_inputs(resolve, tmp_path):
     files = ["eo/a_eo.tif", "eo/b_eo.tif", "labels/a.tif"]
-    first, second = resolve({**PATTERN, "labels": "labels/{id}.tif"}, files=files)
+    first, second = resolve({**OPTICAL, "labels": "labels/{id}.tif"}, files=files)
     assert first.labels == tmp_path / "labels" / "a.tif"
     assert second.labels is None
     assert set(first.inputs) == {tmp_path / "eo" / "a_eo.tif", tmp_path / "labels" / "a.tif"}
@@ -59,7 +60,7 @@ def test_labels_are_matched_by_id_and_count_as_inputs(resolve, tmp_path):
 
 def test_a_label_table_gives_class_and_split(resolve):
     table = "id,label,split\na,1,test\nb,0,\n"
-    scenes = {**PATTERN, "label_table": "labels.csv", "split": "train"}
+    scenes = {**OPTICAL, "label_table": "labels.csv", "split": "train"}
     found = resolve(scenes, files=["eo/a_eo.tif", "eo/b_eo.tif", "eo/c_eo.tif"], table=table)
     assert [(scene.label, scene.split) for scene in found] == [(1, "test"), (0, "train"), (None, "train")]
 
@@ -81,13 +82,31 @@ def test_names_must_differ(resolve):
     one = {"name": "one", "files": {"eo": "eo.tif"}}
     assert "several scenes named ['one']" in _refused(resolve, one, one, files=["eo.tif"])
     same = {"name": "a", "files": {"eo": "eo.tif"}}
-    assert "['a']" in _refused(resolve, PATTERN, same, files=["eo/a_eo.tif", "eo.tif"])
+    assert "['a']" in _refused(resolve, OPTICAL, same, files=["eo/a_eo.tif", "eo.tif"])
 
 
 def test_nothing_found_names_the_patterns(resolve):
-    message = _refused(resolve, PATTERN)
-    assert "{id}_eo.tif" in message
-    assert "S1-{id}.tif" in message
+    assert "{id}_eo.tif" in _refused(resolve, PATTERN)
+
+
+@pytest.mark.parametrize("key", ["files", "labels"])
+def test_a_pattern_that_matches_nothing_is_a_slip_and_not_a_missing_sensor(resolve, key):
+    scenes = PATTERN if key == "files" else {**OPTICAL, "labels": "lables/{id}.tif"}
+    message = _refused(resolve, scenes, files=["eo/a_eo.tif", "labels/a.tif"])
+    assert ("S1-{id}.tif" if key == "files" else "lables") in message
+
+
+@pytest.mark.parametrize(
+    ("table", "found"), [("id,label\na,7\n", "label 7"), ("id,label,split\na,1,trian\n", "split 'trian'")]
+)
+def test_an_undeclared_label_or_split_is_refused(resolve, table, found):
+    with pytest.raises(ConfigError, match=found):
+        resolve({**OPTICAL, "label_table": "labels.csv"}, files=["eo/a_eo.tif"], table=table)
+
+
+def test_a_table_from_a_spreadsheet_opens(resolve):
+    (scene,) = resolve({**OPTICAL, "label_table": "labels.csv"}, files=["eo/a_eo.tif"], table="\ufeffid,label\na,1\n")
+    assert scene.label == 1
 
 
 @pytest.mark.parametrize("key", ["files", "labels", "informative"])

@@ -8,7 +8,7 @@ import yaml
 
 from equipoise.models.checkpoint import model_digest
 from equipoise.pipeline.config import load_config
-from equipoise.pipeline.errors import PipelineError, RunFolderError
+from equipoise.pipeline.errors import ConfigError, PipelineError, RunFolderError
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import ALL_STAGES, Run
 from equipoise.pipeline.validate import validate_inputs
@@ -126,7 +126,7 @@ def test_a_model_from_elsewhere_needs_no_training(bind, trained_run, tmp_path):
 
 
 def test_unknown_scenes_to_predict_are_named(bind):
-    with pytest.raises(RunFolderError, match=r"unknown scenes \['elsewhere'\].*embedded"):
+    with pytest.raises(ConfigError, match=r"unknown scenes \['elsewhere'\].*embedded"):
         bind(copy=True, predict={"scenes": ["elsewhere"]}).do("predict")
 
 
