@@ -221,7 +221,7 @@ def test_ground_that_two_scenes_share_belongs_to_one_split(moved, split, leaks):
         crs="EPSG:4326",
     )
     if leaks:
-        with pytest.raises(SplitError, match="scene 'a'.*scene 'b'"):
+        with pytest.raises(SplitError, match=r"scene 'a'.*scene 'b'"):
             check_overlap(table)
     else:
         check_overlap(table)
