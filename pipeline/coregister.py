@@ -159,7 +159,9 @@ def _align(
         _write_aligned(scene, grid, registration=registration, path=folder / f"{name}.tif")
         quicklooks |= _quicklooks(scene, grid, registration=registration)
         registrations[name] = registration
-    np.savez_compressed(folder / "quicklooks.npz", allow_pickle=False, **quicklooks)
+    temporary = folder / ".quicklooks.tmp.npz"  # the suffix keeps numpy from adding its own
+    np.savez_compressed(temporary, allow_pickle=False, **quicklooks)
+    temporary.replace(folder / "quicklooks.npz")
     labels = None if files.labels is None else folder / "labels.tif"
     if files.labels is not None and labels is not None:
         values = read_labels(files.labels, grid, classes={item.source: item.value for item in classes})
