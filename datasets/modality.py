@@ -19,11 +19,15 @@ class Unit(StrEnum):
     AMPLITUDE = "amplitude"
     DB = "db"
     KELVIN = "kelvin"
+    METRE = "metre"
     DIGITAL_NUMBER = "digital_number"
 
 
 #: Largest value in dB whose power float32 holds: counts declared as dB stay finite, and so visible to the unit check.
 DB_LIMIT = 350.0
+
+#: A scene whose brightest sample stays below this reflectance was scaled twice.
+LEAST_REFLECTANCE = 2e-3
 
 #: Backscatter units: averaged and resampled in linear power, shown to the network in dB.
 BACKSCATTER = frozenset({Unit.LINEAR_POWER, Unit.AMPLITUDE, Unit.DB})
@@ -42,21 +46,25 @@ class Band:
     index
         1-based position in the file; ``None`` means by order of declaration.
     scale, offset
-        From digital number to ``unit``.
+        From digital number to ``unit``; None: as the product's metadata say, else 1 and 0.
     nodata
         Digital number that means "no observation"; ``None`` asks the file.
     resampling
         Rule when the grid changes at about the same pixel size: ``nearest``, ``bilinear`` or ``cubic``.
         Downsampling always averages.
+    planck
+        Constants K1 and K2 of a thermal band whose ``scale * DN + offset`` is a radiance: brightness temperature in
+        kelvin is K2 / ln(K1 / radiance + 1) (Planck's law in the form of the Landsat handbooks).
     """
 
     name: str
     unit: Unit
     index: int | None = None
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: float | None = None
+    offset: float | None = None
     nodata: float | None = None
     resampling: str = "bilinear"
+    planck: tuple[float, float] | None = None
 
     @property
     def is_backscatter(self) -> bool:
@@ -85,7 +93,11 @@ class Band:
         -------
         Same shape, float32: linear power for backscatter, ``unit`` otherwise.
         """
-        value = digital_number * np.float32(self.scale) + np.float32(self.offset)
+        scale, offset = 1.0 if self.scale is None else self.scale, self.offset or 0.0
+        value = digital_number * np.float32(scale) + np.float32(offset)
+        if self.planck is not None:
+            radiance = np.where(value > 0, value, np.float32(np.nan))  # no radiance, no temperature
+            return (self.planck[1] / np.log(self.planck[0] / radiance + 1)).astype(np.float32)
         if self.unit is Unit.AMPLITUDE:
             return value * np.abs(value)  # the sign tells that decibels were declared as amplitude
         if self.unit is Unit.DB:
@@ -144,6 +156,8 @@ def implausible_unit(unit: Unit, values: Sequence[float] | NDArray[np.float32]) 
         return f"{found}; backscatter in dB is mostly negative (declare `unit: linear_power`, `amplitude` or a scale)"
     if unit is Unit.KELVIN and not 150 <= middle <= 400:
         return f"{found}; a surface temperature is 150 to 400 K (declare the scale and offset of the product)"
+    if unit is Unit.REFLECTANCE and 0 < max(abs(low), abs(high)) < LEAST_REFLECTANCE:
+        return f"{found}; no surface is that dark everywhere: the scale was applied before (declare `scale: 1`)"
     if unit is Unit.REFLECTANCE and middle > 2:
         return f"{found}; reflectance is about 0 to 1 (declare the product's scale, for Sentinel-2 `scale: 0.0001`)"
     return None

@@ -18,6 +18,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from .errors import SceneError
+from .quality import Quality
 
 #: Label value that no class may use: not labelled, not counted.
 IGNORE = 255
@@ -38,11 +39,14 @@ class StackWindow:
         Modality name -> bool (y, x), True = usable; every modality, all False where it is missing.
     labels
         uint8 (y, x), 255 = not labelled; None where the stack has no labels.
+    quality
+        Modality name -> uint8 (y, x), `Quality` codes, 255 = not known; modalities with a quality layer only.
     """
 
     image: dict[str, NDArray[np.float32]]
     valid: dict[str, NDArray[np.bool_]]
     labels: NDArray[np.uint8] | None
+    quality: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,14 @@ class AlignedStack:
         Class value of the whole scene, for chip classification.
     split
         The split that all of the scene belongs to, or how it is to be found (``auto``, ``by_scene``, ``development``).
+    clouds
+        Modality -> raster of `Quality` codes on ``geobox``, where the product told of clouds.
+    confidence
+        Modality -> confidence of its registration, 0 to 1.
+    acquired
+        Modality -> acquisition time, ISO 8601, where the product told it.
+    group
+        Event or place: scenes of one group are drawn into one split together.
     """
 
     name: str
@@ -77,6 +89,10 @@ class AlignedStack:
     labels: Path | None = None
     label: int | None = None
     split: str = "auto"
+    clouds: Mapping[str, Path] = field(default_factory=dict)
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    acquired: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
 
     def of_modalities(self, names: tuple[str, ...]) -> "AlignedStack":
         """Return the stack as a model that knows ``names`` sees it: others are gone, and what it lacks is missing."""
@@ -87,6 +103,7 @@ class AlignedStack:
             missing={
                 name: self.missing.get(name, "not in this configuration") for name in names if name not in self.present
             },
+            clouds={name: self.clouds[name] for name in names if name in self.clouds},
         )
 
     def save(self, path: Path) -> None:
@@ -96,7 +113,10 @@ class AlignedStack:
             "name": self.name, "modalities": list(self.modalities), "missing": dict(self.missing),
             "present": {name: os.path.relpath(file, path.parent) for name, file in self.present.items()},
             "labels": None if self.labels is None else os.path.relpath(self.labels, path.parent),
-            "label": self.label, "split": self.split, "crs": None if crs is None else str(crs),
+            "label": self.label, "split": self.split, "group": self.group,
+            "clouds": {name: os.path.relpath(file, path.parent) for name, file in self.clouds.items()},
+            "confidence": dict(self.confidence), "acquired": dict(self.acquired),
+            "crs": None if crs is None else str(crs),
             "transform": list(self.geobox.affine)[:6], "shape": list(self.geobox.shape),
         }  # fmt: skip
         temporary = path.with_name(f".{path.name}.tmp")
@@ -120,8 +140,10 @@ class AlignedStack:
                 present={name: path.parent / file for name, file in record["present"].items()},
                 missing=record["missing"], label=record["label"], split=record["split"],
                 labels=None if record["labels"] is None else path.parent / record["labels"],
+                clouds={name: path.parent / file for name, file in record["clouds"].items()},
+                confidence=record["confidence"], acquired=record["acquired"], group=record["group"],
             )  # fmt: skip
-        except (OSError, KeyError, TypeError, ValueError, CRSError) as error:
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, CRSError) as error:
             raise SceneError(
                 f"{path}: found no readable stack description ({error}); wanted the output of `equipoise coregister`; "
                 "run that stage again"
@@ -172,6 +194,7 @@ class StackReader:
         inside = (slice(top - row, bottom - row), slice(left - col, right - col))
         image: dict[str, NDArray[np.float32]] = {}
         valid = {name: np.zeros((height, width), dtype=bool) for name in self.stack.modalities}
+        quality: dict[str, NDArray[np.uint8]] = {}
         labels = None
         try:
             for name, path in self.stack.present.items():
@@ -180,6 +203,10 @@ class StackReader:
                 if not is_empty:
                     values[:, *inside] = source.read(window=window)
                 image[name], valid[name] = values, np.asarray(np.isfinite(values).all(axis=0))
+            for name, path in self.stack.clouds.items():
+                quality[name] = np.full((height, width), Quality.UNKNOWN, dtype=np.uint8)
+                if not is_empty:
+                    quality[name][inside] = _opened(path).read(1, window=window)
             if self.stack.labels is not None:
                 labels = np.full((height, width), IGNORE, dtype=np.uint8)
                 if not is_empty:
@@ -189,4 +216,4 @@ class StackReader:
                 f"scene '{self.stack.name}': found aligned rasters that cannot be read ({error}); wanted the output "
                 "of `equipoise coregister`; run that stage again with --force"
             ) from error
-        return StackWindow(image=image, valid=valid, labels=labels)
+        return StackWindow(image=image, valid=valid, labels=labels, quality=quality)

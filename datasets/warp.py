@@ -11,6 +11,7 @@ from odc.geo.roi import roi_is_empty
 from odc.geo.warp import resampling_s2rio, rio_reproject
 
 from .errors import SceneError
+from .quality import Quality
 from .scene import Scene
 
 #: Rows of the target grid that are resampled at once.
@@ -84,3 +85,24 @@ def warp_bands(
     for row in range(0, target.shape[0], rows):
         band = target[row : min(row + rows, target.shape[0]), :]
         yield row, warp(scene, band, east=east, north=north)
+
+
+def warp_quality(scene: Scene, target: GeoBox, *, east: float = 0.0, north: float = 0.0) -> NDArray[np.uint8]:
+    """Bring a scene's quality codes onto ``target`` (nearest neighbour), correcting its position as :func:`warp` does.
+
+    Returns
+    -------
+    uint8 (y, x), `Quality` codes, 255 where nothing is known.
+    """
+    if scene.geobox.crs is None or target.crs is None:
+        return scene.read_quality()
+    sampled = moved(target, east=-east, north=-north)
+    out = np.full(tuple(target.shape), Quality.UNKNOWN, dtype=np.uint8)
+    overlap = compute_reproject_roi(scene.geobox, sampled, padding=4)
+    if roi_is_empty(overlap.roi_src) or roi_is_empty(overlap.roi_dst):
+        return out
+    rows, cols = overlap.roi_src
+    roi = (slice(rows.start, rows.stop), slice(cols.start, cols.stop))
+    fill = int(Quality.UNKNOWN)
+    rio_reproject(scene.read_quality(roi), out, scene.geobox[roi], sampled, resampling_s2rio("nearest"), fill, fill)
+    return out

@@ -14,7 +14,8 @@ from strategies import geoboxes, north_up, write_tiff
 
 from equipoise.datasets.errors import DatasetError, SceneError
 from equipoise.datasets.modality import Band, Modality, Unit
-from equipoise.datasets.scene import check_scene, open_scene
+from equipoise.datasets.opening import open_scene
+from equipoise.datasets.scene import check_scene
 
 GRID = north_up(6, 8)
 
@@ -102,7 +103,8 @@ def test_a_virtual_raster_opens_as_its_source(tmp_path):
     [
         ({}, None),
         ({"ACQ_DATE": "2024-05-06"}, "2024-05-06"),
-        ({"TIFFTAG_DATETIME": "2024:05:06 10:11:12"}, "2024:05:06 10:11:12"),
+        ({"datetime": "2024-05-06T10:11:12.000000000"}, "2024-05-06T10:11:12"),
+        ({"TIFFTAG_DATETIME": "2024:05:06 10:11:12"}, None),  # when the file was made, not when the ground was seen
     ],
 )
 def test_the_acquisition_time_is_what_the_file_states(tmp_path, tags, acquired):

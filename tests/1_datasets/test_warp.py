@@ -15,7 +15,7 @@ from strategies import geoboxes, north_up, write_tiff
 
 from equipoise.datasets.errors import SceneError
 from equipoise.datasets.modality import Band, Modality, Unit
-from equipoise.datasets.scene import open_scene
+from equipoise.datasets.opening import open_scene
 from equipoise.datasets.warp import moved, warp, warp_bands
 
 GRID = north_up(48, 40)
