@@ -54,6 +54,8 @@ class BandFile:
         Digital number of a saturated detector, which is no observation either; None where there is none.
     acquired
         Time of this band alone, in files that hold several dates.
+    alpha_masks
+        Whether an alpha band of the file tells what is valid; False where it is data that GDAL takes for alpha.
     """
 
     name: str
@@ -67,6 +69,7 @@ class BandFile:
     planck: tuple[float, float] | None = None
     saturated: float | None = None
     acquired: str | None = None
+    alpha_masks: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +268,7 @@ def _open_lazily(files: Sequence[BandFile], bands: Sequence[Band], grid: GeoBox,
             # Internal masks and alpha bands; a nodata value is ours to apply, since it can be overridden.
             flags = source.mask_flag_enums[0]
             masked = MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags
+            masked = masked and (files[0].alpha_masks or MaskFlags.alpha not in flags)
     except (RasterioError, OSError) as error:
         raise _unreadable(href, named, error) from error
     values = _lazy(href, indexes, grid, dtype=np.dtype(np.float32), masked=masked)

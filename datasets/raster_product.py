@@ -31,8 +31,8 @@ def raster_product(path: Path, modality: Modality | None) -> Product:
     """Return a raster (GeoTIFF, COG, VRT, PNG, NetCDF) as a product; nothing but the header is read.
 
     Bands are found by the descriptions in the file where these hold every name that ``modality`` asks for, otherwise
-    by position: then the number of bands must be the file's, or each band must give its ``index``. An alpha band is a
-    mask and no band. Scale and offset are those of the header (in STAC terms: raster:bands), the unit is the user's to
+    by position: then the number of bands must be the file's, or each band must give its ``index``. An alpha band that is
+    one more than the bands declared is a mask. Scale and offset are those of the header (in STAC terms: raster:bands), the unit is the user's to
     declare. With None in place of a modality, all bands are given as they are.
 
     Raises
@@ -48,13 +48,14 @@ def raster_product(path: Path, modality: Modality | None) -> Product:
             if source.count == 0 and source.subdatasets:
                 return _cube(path, source.subdatasets)
             bands = _bands(source, str(path))
+            alpha = {i for i in source.indexes if source.colorinterp[i - 1] is ColorInterp.alpha}
             acquired = acquisition_time(source.tags(), path)
     except (RasterioError, OSError) as error:
         raise SceneError(
             f"{path}: found a file that does not open as a raster ({first_line(error)}); wanted GeoTIFF, COG, VRT, "
             "NetCDF or PNG; copy or convert it again"
         ) from error
-    named = tuple(bands) if modality is None else _named(bands, path, modality)
+    named = tuple(bands) if modality is None else _named(bands, alpha, path, modality)
     return Product(kind="raster", path=path, bands=named, acquired=acquired)
 
 
@@ -122,23 +123,31 @@ def _bands(source: DatasetReader, href: str) -> list[BandFile]:
             nodata=source.nodatavals[number - 1],
         )
         for number in source.indexes
-        if source.colorinterp[number - 1] is not ColorInterp.alpha
     ]  # fmt: skip
 
 
-def _named(bands: list[BandFile], path: Path, modality: Modality) -> tuple[BandFile, ...]:
-    """Give the bands that are asked for the names that they are asked for by."""
+def _named(bands: list[BandFile], alpha: set[int], path: Path, modality: Modality) -> tuple[BandFile, ...]:
+    """Give the bands that are asked for the names that they are asked for by.
+
+    GDAL calls the fourth of four 8-bit bands alpha unless told otherwise: it is a mask only where the others are as many
+    as the bands declared.
+    """
     if any(band.index is not None for band in modality.bands):
-        return tuple(bands)
+        return tuple(replace(band, alpha_masks=False) for band in bands)
     names = [band.name.lower() for band in bands]
     if all(names.count(wanted.lower()) == 1 for wanted in modality.band_names):
         return tuple(bands)
-    if len(bands) != len(modality.bands):
+    colours = [band for band in bands if band.index not in alpha]
+    if len(bands) == len(modality.bands):
+        chosen = [replace(band, alpha_masks=False) for band in bands]
+    elif len(colours) == len(modality.bands):
+        chosen = colours
+    else:
         raise SceneError(
             f"{path}: found {len(bands)} bands; wanted {len(modality.bands)} for modality '{modality.name}' "
             f"({', '.join(modality.band_names)}); declare all bands, or give each its `index` in the file"
         )
-    return tuple(replace(band, name=wanted) for band, wanted in zip(bands, modality.band_names, strict=True))
+    return tuple(replace(band, name=wanted) for band, wanted in zip(chosen, modality.band_names, strict=True))
 
 
 def _cube(path: Path, subdatasets: list[str]) -> Product:

@@ -84,6 +84,21 @@ def test_alpha_is_a_mask_and_no_band(tmp_path):
     np.testing.assert_array_equal(np.isfinite(scene.read()).all(axis=0), values[3] > 0)
 
 
+@pytest.mark.parametrize("names", [("red", "green", "blue", "nir"), ("green", "nir")])
+def test_near_infrared_that_gdal_calls_alpha_is_data(tmp_path, names):
+    """Four 8-bit bands get colours red, green, blue, alpha from GDAL, whatever they are."""
+    values = np.full((4, *GRID.shape), 90, np.uint8)
+    values[3, 2:, 3:] = 0
+    path = write_tiff(tmp_path / "rgbn.tif", values, GRID, photometric="RGB")
+    with rasterio.open(path) as file:
+        assert file.colorinterp[3] is ColorInterp.alpha
+    indices = dict.fromkeys(names) if len(names) == 4 else {"green": 2, "nir": 4}
+    bands = tuple(Band(name=name, unit=Unit.DIGITAL_NUMBER, index=indices[name]) for name in names)
+    modality = Modality(name="eo", bands=bands)
+    scene = product_scene(raster_product(path, modality), modality)
+    np.testing.assert_array_equal(scene.read()[-1], values[3])
+
+
 def test_zeros_are_fill_unless_a_nodata_value_is_declared(tmp_path):
     values = np.arange(35, dtype=np.int16).reshape(1, 5, 7)
     path = write_tiff(tmp_path / "a.tif", values, GRID)
