@@ -31,9 +31,9 @@ def raster_product(path: Path, modality: Modality | None) -> Product:
     """Return a raster (GeoTIFF, COG, VRT, PNG, NetCDF) as a product; nothing but the header is read.
 
     Bands are found by the descriptions in the file where these hold every name that ``modality`` asks for, otherwise
-    by position: then the number of bands must be the file's, or each band must give its ``index``. An alpha band that is
-    one more than the bands declared is a mask. Scale and offset are those of the header (in STAC terms: raster:bands), the unit is the user's to
-    declare. With None in place of a modality, all bands are given as they are.
+    by position: then the number of bands must be the file's, or each band must give its ``index``. An alpha band that
+    is one more than the bands declared is a mask. Scale and offset are those of the header (in STAC terms:
+    raster:bands), the unit is the user's to declare. With None in place of a modality, all bands are given as they are.
 
     Raises
     ------
@@ -129,8 +129,8 @@ def _bands(source: DatasetReader, href: str) -> list[BandFile]:
 def _named(bands: list[BandFile], alpha: set[int], path: Path, modality: Modality) -> tuple[BandFile, ...]:
     """Give the bands that are asked for the names that they are asked for by.
 
-    GDAL calls the fourth of four 8-bit bands alpha unless told otherwise: it is a mask only where the others are as many
-    as the bands declared.
+    GDAL calls the fourth of four 8-bit bands alpha unless told otherwise: it is a mask only where the others are as
+    many as the bands declared.
     """
     if any(band.index is not None for band in modality.bands):
         return tuple(replace(band, alpha_masks=False) for band in bands)

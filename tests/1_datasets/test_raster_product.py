@@ -86,10 +86,10 @@ def test_alpha_is_a_mask_and_no_band(tmp_path):
 
 @pytest.mark.parametrize("names", [("red", "green", "blue", "nir"), ("green", "nir")])
 def test_near_infrared_that_gdal_calls_alpha_is_data(tmp_path, names):
-    """Four 8-bit bands get colours red, green, blue, alpha from GDAL, whatever they are."""
+    """Four 8-bit bands get colours red, green, blue, alpha from GDAL unless it is told otherwise."""
     values = np.full((4, *GRID.shape), 90, np.uint8)
     values[3, 2:, 3:] = 0
-    path = write_tiff(tmp_path / "rgbn.tif", values, GRID, photometric="RGB")
+    path = write_tiff(tmp_path / "rgbn.tif", values, GRID)
     with rasterio.open(path) as file:
         assert file.colorinterp[3] is ColorInterp.alpha
     indices = dict.fromkeys(names) if len(names) == 4 else {"green": 2, "nir": 4}
