@@ -24,6 +24,7 @@ class QualityScheme(StrEnum):
     BQA = "bqa"
     QA60 = "qa60"
     MASK = "mask"
+    CODES = "codes"
 
 
 #: Sentinel-2 L2A scene classification (Sen2Cor ATBD, table of classes): class -> code; all others are clear.
@@ -51,12 +52,14 @@ def decode_quality(values: NDArray[np.generic], scheme: QualityScheme) -> NDArra
         ``scl``: Sentinel-2 scene classification; ``qa_pixel``: Landsat Collection 2 (bits 0 fill, 1 dilated cloud,
         2 cirrus, 3 cloud, 4 cloud shadow; USGS LSDS-1619, table 6-3); ``bqa``: Landsat 8 before collections (bit 0
         fill, 1 dropped frame, bits 12-13 cirrus and 14-15 cloud confidence); ``qa60``: Sentinel-2 bits 10 opaque cloud
-        and 11 cirrus; ``mask``: nonzero is cloud.
+        and 11 cirrus; ``mask``: nonzero is cloud; ``codes``: `Quality` codes, as Equipoise itself writes them.
 
     Returns
     -------
     uint8, same shape. Fill wins over cloud, cloud over shadow.
     """
+    if scheme is QualityScheme.CODES:
+        return values.astype(np.uint8)
     codes = np.zeros(values.shape, dtype=np.uint8)
     if scheme is QualityScheme.SCL:
         for number, code in _SCL.items():

@@ -43,6 +43,8 @@ def _start(
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
     # Threads that spin while they wait make a training step ten times slower where another process wants the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # GDAL's own default is a twentieth of the machine's memory: stages stay bounded on small machines, too.
+    os.environ.setdefault("GDAL_CACHEMAX", "256")
     # GDAL's own words for a broken file come before ours and say less; ours carry them.
     logging.getLogger("rasterio").setLevel(logging.INFO if verbose else logging.CRITICAL)
     if not verbose:
@@ -77,6 +79,41 @@ for _name, _text in {
     "report": "Write one HTML page with pictures, figures and timings.",
 }.items():
     _stage_command(_name, _text)
+
+
+@app.command()
+def acquire(
+    aoi: Annotated[Path, typer.Option(help="Area: GeoJSON or another vector file.")],
+    dates: Annotated[str, typer.Option(help="Period: 2021-07-01/2021-07-31.")],
+    catalog: Annotated[str, typer.Option(help="STAC search API (http...), or a static catalog on disk.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for assets and stacks.")] = Path("acquired"),
+    sensors: Annotated[str, typer.Option(help="Modalities, the reference first: eo, sar, ir.")] = "",
+    collections: Annotated[list[str] | None, typer.Option(help="eo=sentinel-2-l2a; best first.")] = None,
+    bands: Annotated[list[str] | None, typer.Option(help="eo=blue,green,red,nir.")] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="sar=db, where it is not the sensor's usual.")] = None,
+    scale: Annotated[list[str] | None, typer.Option(help="eo=0.0001, in the place of the item's.")] = None,
+    offset: Annotated[list[str] | None, typer.Option(help="eo=-0.1, in the place of the item's.")] = None,
+    nodata: Annotated[list[str] | None, typer.Option(help="eo=0, in the place of the file's.")] = None,
+    max_gap: Annotated[str, typer.Option(help="Longest time between sensors: 3d, 12h.")] = "3d",
+    max_cloud: Annotated[float, typer.Option(help="Largest claimed cloud share, 0 to 1.")] = 0.4,
+    min_coverage: Annotated[float, typer.Option(help="Least claimed share of the area, 0 to 1.")] = 0.5,
+    resolution: Annotated[float, typer.Option(help="Pixel size, m.")] = 10.0,
+    limit: Annotated[int, typer.Option(help="Most pairs, best first.")] = 1,
+    allow_network: Annotated[bool, typer.Option(help="A catalog on disk may name files on the network.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the pairs; fetch and write nothing.")] = False,
+) -> None:
+    """Search a catalog for an area and a period, pair sensors in time, fetch and align them; resumes."""
+    from .acquire import acquire as do
+    from .acquire_options import acquire_options
+    from .acquire_summary import acquired
+
+    options = acquire_options(
+        dates=dates, sensors=sensors, collections=collections, bands=bands, unit=unit, scale=scale, offset=offset,
+        nodata=nodata, max_gap=max_gap, max_cloud=max_cloud, min_coverage=min_coverage, resolution=resolution,
+        limit=limit, allow_network=allow_network,
+    )  # fmt: skip
+    for line in acquired(do(aoi, catalog, options, folder=output, dry_run=dry_run), dry_run=dry_run):
+        typer.echo(line)
 
 
 @app.command()
@@ -131,6 +168,18 @@ def validate(config: ConfigFile) -> None:
 
 
 @app.command()
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Rasters, SAFE folders or their .zip, Landsat folders.")],
+) -> None:
+    """Say what files are: bands, units, scale and offset, grid, time, valid and clouded shares."""
+    from .inspection import inspect as look
+
+    for path in paths:
+        for line in look(path):
+            typer.echo(line)
+
+
+@app.command()
 def doctor() -> None:
     """Print versions, devices, threads and the data folder."""
     from .doctor import examine
@@ -140,11 +189,20 @@ def doctor() -> None:
 
 
 @app.command()
-def samples() -> None:
+def samples(
+    table: Annotated[bool, typer.Option("--table", help="Open every scene and print what it is, as Markdown.")] = False,
+    openly: Annotated[bool, typer.Option("--open", help="Only samples that may be passed on.")] = False,
+) -> None:
     """List the real samples that `equipoise demo --scene NAME` and the docs use."""
     from ..datasets.samples import SAMPLES, sample_names
 
-    for name in sample_names():
+    names = [name for name in sample_names() if SAMPLES[name].redistributable or not openly]
+    if table:
+        from .sample_table import sample_table
+
+        typer.echo(sample_table(names))
+        return
+    for name in names:
         sample = SAMPLES[name]
         typer.echo(f"{name:<14} {sample.title}\n{'':<14} {sample.licence}\n{'':<14} {sample.attribution}")
 

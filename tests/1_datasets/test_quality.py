@@ -71,3 +71,8 @@ def test_a_mask_is_cloud_where_it_is_not_zero_and_the_shape_is_kept():
     codes = decode_quality(values, QualityScheme.MASK)
     assert codes.dtype == np.uint8
     np.testing.assert_array_equal(codes, [[0, 1, 1], [0, 0, 1]])
+
+
+def test_our_own_codes_stay_as_they_are():
+    values = np.array([[int(code) for code in Quality]], np.uint8)
+    np.testing.assert_array_equal(decode_quality(values, QualityScheme.CODES), values)

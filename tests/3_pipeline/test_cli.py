@@ -34,7 +34,7 @@ def test_help_names_every_command(equipoise):
     done = equipoise("--help")
     assert (done.returncode, done.stderr) == (0, "")
     for command in ("run", "coregister", "tile", "train", "evaluate", "predict", "report", "init", "config", "validate",
-                    "doctor", "samples", "demo"):  # fmt: skip
+                    "doctor", "samples", "demo", "acquire", "inspect"):  # fmt: skip
         assert f" {command} " in done.stdout
 
 
