@@ -182,7 +182,7 @@ def read_landsat(path: Path) -> Product:
             "download it again"
         )
     collection = landsat.first("COLLECTION_NUMBER")
-    generation = f"c{int(collection)}" if collection and collection.isdigit() else "pre-collection"
+    generation = f"c{int(collection)}" if collection and collection.isdecimal() else "pre-collection"
     quality, reading = _quality(landsat, generation)
     provenance = {
         "product": landsat.first("LANDSAT_PRODUCT_ID") or landsat.first("LANDSAT_SCENE_ID") or PurePosixPath(mtl).stem,

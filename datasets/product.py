@@ -12,8 +12,10 @@ import rasterio
 import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import wrap_xr, xr_reproject
+from pyproj.exceptions import CRSError
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
@@ -200,12 +202,30 @@ def grid_of(href: str, named: Path, *, georeferenced: bool) -> GeoBox:
             geobox = GeoBox(source.shape, source.transform, source.crs)
     except (RasterioError, OSError) as error:
         raise _unreadable(href, named, error) from error
+    if not (np.isfinite(tuple(geobox.affine)).all() and geobox.affine.determinant):
+        raise SceneError(
+            f"{named}: found a position of {tuple(geobox.affine)[:6]}; wanted pixels that have a size and a place; "
+            "georeference the file again"
+        )
+    if geobox.crs is not None:
+        _require_usable(geobox.crs, named)
     if georeferenced and geobox.crs is None:
         raise SceneError(
             f"{named}: found no CRS; wanted a georeferenced raster; assign one (gdal_edit -a_srs EPSG:...), or declare "
             "`georeferenced: false` for chips that share a pixel grid"
         )
     return geobox
+
+
+def _require_usable(crs: CRS, named: Path) -> None:
+    """Refuse what is a CRS only by form: a damaged definition, or one that is neither geographic nor projected."""
+    try:
+        _ = crs.dimensions, crs.proj.to_cf()  # both are asked for when a grid is put on an array
+    except (CRSError, KeyError, ValueError) as error:
+        raise SceneError(
+            f"{named}: found a CRS that cannot be used ({first_line(error)}); wanted a geographic or projected one; "
+            "assign one (gdal_edit -a_srs EPSG:...)"
+        ) from error
 
 
 def _find(product: Product, band: Band) -> BandFile:

@@ -10,6 +10,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
+from .block_checksums import check_stored
 from .errors import SceneError
 from .modality import Modality, Unit
 from .product import BandFile, Product, QualityFile, quiet_open
@@ -47,6 +48,8 @@ def raster_product(path: Path, modality: Modality | None) -> Product:
         with quiet_open(path) as source:
             if source.count == 0 and source.subdatasets:
                 return _cube(path, source.subdatasets)
+            if source.driver == "PNG":
+                check_stored(source, path)  # GDAL reads a cut one without an error, and fills it up
             bands = _bands(source, str(path))
             alpha = {i for i in source.indexes if source.colorinterp[i - 1] is ColorInterp.alpha}
             acquired = acquisition_time(source.tags(), path)
@@ -172,5 +175,8 @@ def _times(tags: Mapping[str, str]) -> list[str]:
     match = re.fullmatch(r"days since (\d{4})-(\d{1,2})-(\d{1,2}).*", since)
     if values is None or match is None:
         return []
-    start = datetime(int(match[1]), int(match[2]), int(match[3]), tzinfo=UTC)
-    return [(start + timedelta(days=float(day))).date().isoformat() for day in values.strip("{}").split(",")]
+    try:
+        start = datetime(int(match[1]), int(match[2]), int(match[3]), tzinfo=UTC)
+        return [(start + timedelta(days=float(day))).date().isoformat() for day in values.strip("{}").split(",")]
+    except (OverflowError, ValueError):  # numbers that are no days
+        return []

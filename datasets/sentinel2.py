@@ -185,12 +185,12 @@ def _offsets(archive: Archive, root: Element, level: _Level) -> dict[str, float]
     names = dict(enumerate(BANDS))
     for element in root.iterfind(".//{*}Spectral_Information[@bandId]"):
         band = re.fullmatch(r"B(\d{1,2})(A?)", element.get("physicalBand", ""))
-        if band and (element.get("bandId") or "").isdigit():
+        if band and (element.get("bandId") or "").isdecimal():
             names[int(element.attrib["bandId"])] = "B8A" if band[2] else f"B{int(band[1]):02d}"
     offsets = {}
     for element in root.iterfind(f".//{{*}}{level.offset}"):
         identifier = element.get("band_id", "")
-        if not identifier.isdigit() or int(identifier) not in names:
+        if not identifier.isdecimal() or int(identifier) not in names:
             raise SceneError(
                 f"{archive.root}: found {level.offset} with band_id {identifier!r}; wanted 0 to 12; download the "
                 "product again"

@@ -143,7 +143,7 @@ class AlignedStack:
                 clouds={name: path.parent / file for name, file in record["clouds"].items()},
                 confidence=record["confidence"], acquired=record["acquired"], group=record["group"],
             )  # fmt: skip
-        except (OSError, AttributeError, KeyError, TypeError, ValueError, CRSError) as error:
+        except (OSError, AttributeError, KeyError, OverflowError, TypeError, ValueError, CRSError) as error:
             raise SceneError(
                 f"{path}: found no readable stack description ({error}); wanted the output of `equipoise coregister`; "
                 "run that stage again"
@@ -198,7 +198,7 @@ class StackReader:
         labels = None
         try:
             for name, path in self.stack.present.items():
-                source = _opened(path)
+                source = self._on_grid(path)
                 values = np.full((source.count, height, width), np.nan, dtype=np.float32)
                 if not is_empty:
                     values[:, *inside] = source.read(window=window)
@@ -206,14 +206,23 @@ class StackReader:
             for name, path in self.stack.clouds.items():
                 quality[name] = np.full((height, width), Quality.UNKNOWN, dtype=np.uint8)
                 if not is_empty:
-                    quality[name][inside] = _opened(path).read(1, window=window)
+                    quality[name][inside] = self._on_grid(path).read(1, window=window)
             if self.stack.labels is not None:
                 labels = np.full((height, width), IGNORE, dtype=np.uint8)
                 if not is_empty:
-                    labels[inside] = _opened(self.stack.labels).read(1, window=window)
+                    labels[inside] = self._on_grid(self.stack.labels).read(1, window=window)
         except (RasterioError, OSError) as error:
             raise SceneError(
                 f"scene '{self.stack.name}': found aligned rasters that cannot be read ({error}); wanted the output "
                 "of `equipoise coregister`; run that stage again with --force"
             ) from error
         return StackWindow(image=image, valid=valid, labels=labels, quality=quality)
+
+    def _on_grid(self, path: Path) -> DatasetReader:
+        source, wanted = _opened(path), self.stack.geobox.shape
+        if source.shape != tuple(wanted):
+            raise SceneError(
+                f"{path}: found {source.width} x {source.height} px; wanted the {wanted.x} x {wanted.y} of scene "
+                f"'{self.stack.name}'; run `equipoise coregister` again with --force"
+            )
+        return source

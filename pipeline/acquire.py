@@ -90,7 +90,8 @@ def acquire(aoi: Path, catalog: str, options: AcquireOptions, *, folder: Path, d
     names = tuple(chosen)[: options.limit]
     if dry_run:
         return AcquireResult(pairings=tuple(pairings), names=names)
-    ledger = Ledger.open(folder / "assets")
+    # The loader wants absolute names; what is reported keeps the form in which it was asked for.
+    ledger = Ledger.open(folder.absolute() / "assets")
     fresh, records = set(), {}
     for name in names:
         mark = _mark(chosen[name], sensors, geobox)
@@ -178,7 +179,7 @@ def _make(
     group: str,
 ) -> dict[str, Any]:
     """Fetch and write one pair; return its record."""
-    scratch = folder / ".scratch"
+    scratch = folder.absolute() / ".scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True, exist_ok=True)
     missing, written, parts = dict(pairing.missing), {}, {}

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .config import Config, SceneOptions
+from ..datasets.source import Source
+from .config import Config
 from .errors import ConfigError
+from .scene_options import FilesOptions, SceneOptions
 
 PLACEHOLDER = "{id}"
 
@@ -21,7 +23,7 @@ class SceneFiles:
     name
         Unique in the run; also the name of its folder and maps.
     files
-        Modality -> raster, present modalities only.
+        Modality -> raster, product, or one file a band; present modalities only.
     missing
         Modality -> why it is not there.
     labels, informative
@@ -32,24 +34,31 @@ class SceneFiles:
         ``auto``, a split's name, or ``predict``.
     offset
         Modality -> offset of this scene.
+    acquired
+        Modality -> acquisition time, where its files do not say it.
+    group
+        Event or place, if any.
     georeferenced
         False for chips without a position.
     """
 
     name: str
-    files: Mapping[str, Path]
+    files: Mapping[str, Source]
     missing: Mapping[str, str]
     labels: Path | None = None
     informative: Path | None = None
     label: int | None = None
     split: str = "auto"
     offset: Mapping[str, float] = field(default_factory=dict)
+    acquired: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
     georeferenced: bool = True
 
     @property
     def inputs(self) -> list[Path]:
         """Every file that this scene is made of."""
-        return [*self.files.values(), *(path for path in (self.labels, self.informative) if path is not None)]
+        files = [path for source in self.files.values() for path in source.inputs]
+        return [*files, *(path for path in (self.labels, self.informative) if path is not None)]
 
 
 def resolve_scenes(config: Config) -> list[SceneFiles]:
@@ -62,7 +71,7 @@ def resolve_scenes(config: Config) -> list[SceneFiles]:
     """
     scenes: list[SceneFiles] = []
     for options in config.scenes:
-        if any(PLACEHOLDER in str(path) for path in options.files.values()):
+        if any(PLACEHOLDER in str(path) for path in _paths(options)):
             scenes.extend(_expand(options, tuple(config.modalities)))
         else:
             scenes.append(_single(options, tuple(config.modalities)))
@@ -86,28 +95,29 @@ def _with_class(scene: SceneFiles, sources: Mapping[int, int]) -> SceneFiles:
 
 
 def _single(options: SceneOptions, modalities: Sequence[str]) -> SceneFiles:
-    for path in (*options.files.values(), options.labels, options.informative):
-        if path is not None and not path.is_file():
+    for path in _paths(options):
+        if not path.exists():
             raise ConfigError(f"scene '{options.name}': found no file {path}; wanted a raster; correct the path")
-    label: int | None = None
-    split: str = options.split
-    if options.label_table is not None:
-        label, row_split = _read_table(options.label_table).get(options.name, (None, None))
-        split = row_split or split
-    return _scene(
-        options, name=options.name, files=dict(options.files), modalities=modalities, label=label, split=split
-    )  # fmt: skip
+    for raster in (options.labels, options.informative):
+        if raster is not None and not raster.is_file():
+            raise ConfigError(f"scene '{options.name}': found no file {raster}; wanted a raster; correct the path")
+    row = TableRow() if options.label_table is None else _read_table(options.label_table).get(options.name, TableRow())
+    files = {name: named.source(named.named) for name, named in options.all_files().items()}
+    return _scene(options, name=options.name, files=files, modalities=modalities, row=row)
+
+
+def _paths(options: SceneOptions) -> list[Path]:
+    return [path for files in options.all_files().values() for path in files.named.values()]
 
 
 def _scene(
     options: SceneOptions,
     *,
     name: str,
-    files: Mapping[str, Path],
+    files: Mapping[str, Source],
     modalities: Sequence[str],
     labels: Path | None = None,
-    label: int | None = None,
-    split: str,
+    row: "TableRow",
 ) -> SceneFiles:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise ConfigError(f"found scene name {name!r}; wanted letters, digits, '_', '-' and '.'; rename it")
@@ -124,9 +134,11 @@ def _scene(
         },
         labels=labels if labels is not None else options.labels if PLACEHOLDER not in str(options.labels) else None,
         informative=options.informative,
-        label=label,
-        split=split,
+        label=row.label,
+        split=row.split or options.split,
         offset=options.offset,
+        acquired=options.acquired,
+        group=row.group or options.group_of(name),
         georeferenced=options.georeferenced,
     )
 
@@ -134,37 +146,54 @@ def _scene(
 def _expand(options: SceneOptions, modalities: Sequence[str]) -> list[SceneFiles]:
     if PLACEHOLDER not in options.name:
         raise ConfigError(f"scene '{options.name}': found {PLACEHOLDER} in its files only; wanted it in `name`, too")
-    if fixed := [str(pattern) for pattern in options.files.values() if PLACEHOLDER not in str(pattern)]:
+    if fixed := [str(pattern) for pattern in _paths(options) if PLACEHOLDER not in str(pattern)]:
         raise ConfigError(
             f"scene '{options.name}': found {fixed[0]} without {PLACEHOLDER} beside patterns; wanted {PLACEHOLDER} in "
             "the name of every file; list the scenes one by one to share a file"
         )
-    found = {name: _matches(pattern) for name, pattern in options.files.items()}
+    patterns = options.all_files()
+    found = {name: {key: _matches(pattern) for key, pattern in files.named.items()} for name, files in patterns.items()}
     labels = _matches(options.labels) if options.labels is not None else {}
     table = _read_table(options.label_table) if options.label_table is not None else {}
-    identifiers = sorted(set().union(*found.values()))
-    searched = [(pattern, found[name]) for name, pattern in options.files.items()]
+    searched = [(path, found[name][key]) for name, files in patterns.items() for key, path in files.named.items()]
     for pattern, matches in [*searched, *([] if options.labels is None else [(options.labels, labels)])]:
         if not matches:
             raise ConfigError(
                 f"scene '{options.name}': found no file that matches {pattern}; wanted at least one; correct the "
                 "pattern, or leave it out"
             )
-    scenes = []
-    for identifier in identifiers:
-        label, split = table.get(identifier, (None, None))
-        scenes.append(
-            _scene(
-                options,
-                name=options.name.replace(PLACEHOLDER, identifier),
-                files={name: matches[identifier] for name, matches in found.items() if identifier in matches},
-                modalities=modalities,
-                labels=labels.get(identifier),
-                label=label,
-                split=split or options.split,
-            )
+    return [
+        _scene(
+            options,
+            name=options.name.replace(PLACEHOLDER, identifier),
+            files=_complete(options.name, identifier, patterns, found),
+            modalities=modalities,
+            labels=labels.get(identifier),
+            row=table.get(identifier, TableRow()),
         )
-    return scenes
+        for identifier in sorted(set().union(*(matches for _, matches in searched)))
+    ]
+
+
+def _complete(
+    name: str,
+    identifier: str,
+    patterns: Mapping[str, FilesOptions],
+    found: Mapping[str, Mapping[str, Mapping[str, Path]]],
+) -> dict[str, Source]:
+    """Return the modalities that have their files for one id; half a modality is an error, not a missing one."""
+    sources = {}
+    for modality, files in patterns.items():
+        paths = {key: matches[identifier] for key, matches in found[modality].items() if identifier in matches}
+        absent = [key for key in files.named if key not in paths]
+        if paths and absent:
+            raise ConfigError(
+                f"scene '{name}': found no file '{absent[0]}' of modality '{modality}' for id '{identifier}', but "
+                f"others; wanted all of them ({', '.join(files.named)}); add it, or take the others away"
+            )
+        if paths:
+            sources[modality] = files.source(paths)
+    return sources
 
 
 def _matches(pattern: Path) -> dict[str, Path]:
@@ -178,18 +207,33 @@ def _matches(pattern: Path) -> dict[str, Path]:
     return {match["id"]: path for match, path in hits if match}
 
 
-def _read_table(path: Path) -> dict[str, tuple[int, str | None]]:
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """What a label table says of one scene: its class value, split and group, where it says them."""
+
+    label: int | None = None
+    split: str | None = None
+    group: str | None = None
+
+
+def _read_table(path: Path) -> dict[str, TableRow]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets begin the file with a mark
-            table = {row["id"]: (int(row["label"]), row.get("split") or None) for row in csv.DictReader(stream)}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+            table = {
+                row["id"]: TableRow(
+                    label=int(row["label"]), split=row.get("split") or None, group=row.get("group") or None
+                )
+                for row in csv.DictReader(stream)
+            }
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise ConfigError(
-            f"{path}: found no usable label table ({error}); wanted CSV with the columns id, label and optionally split"
+            f"{path}: found no usable label table ({error}); wanted CSV with the columns id, label and optionally "
+            "split and group"
         ) from error
-    for identifier, (_, split) in table.items():
-        if split is not None and split not in ("train", "validation", "test", "predict"):
+    for identifier, row in table.items():
+        if row.split is not None and row.split not in ("train", "validation", "test", "predict"):
             raise ConfigError(
-                f"{path}: found split '{split}' of id '{identifier}'; wanted train, validation, test, predict or "
+                f"{path}: found split '{row.split}' of id '{identifier}'; wanted train, validation, test, predict or "
                 "nothing; correct it"
             )
     return table

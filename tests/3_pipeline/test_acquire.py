@@ -277,6 +277,17 @@ def test_the_configuration_continues_once_classes_are_declared(archive, area, tm
     assert yaml.safe_load((out / "config.yaml").read_text())["classes"] == record["classes"]
 
 
+def test_paths_may_be_relative(archive, area, tmp_path, monkeypatch):
+    catalog = archive.write_static()
+    monkeypatch.chdir(tmp_path)
+    result = acquire(
+        Path(os.path.relpath(area)), os.path.relpath(catalog), AcquireOptions(dates=JULY, allow_network=True),
+        folder=Path("out"),
+    )  # fmt: skip
+    assert result.stacks == (Path("out") / result.names[0] / "stack.json",)
+    assert _values(tmp_path / result.stacks[0])[0].present
+
+
 def test_a_dry_run_writes_and_fetches_nothing(archive, area, tmp_path):
     options = AcquireOptions(dates=JULY, allow_network=True)
     result = acquire(area, str(archive.write_static()), options, folder=tmp_path / "out", dry_run=True)

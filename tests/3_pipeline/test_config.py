@@ -41,7 +41,7 @@ def _refused(record):
     [
         ({"epoch": 3}, "'epoch'"),
         ({"train": {"epoch": 3}}, "'train.epoch'"),
-        ({"modalities": {"eo": {"unit": "db", "bands": ["VV"], "speckle": 1}}}, "'modalities.eo.speckle'"),
+        ({"modalities": {"eo": {"unit": "db", "bands": ["VV"], "looks": 1}}}, "'modalities.eo.looks'"),
         ({"scenes": [{"name": "one", "files": {"eo": "a.tif"}, "label": "b.tif"}]}, "'scenes.0.label'"),
     ],
 )

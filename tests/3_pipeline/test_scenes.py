@@ -33,7 +33,8 @@ OPTICAL = {"name": "{id}", "files": {"eo": "eo/{id}_eo.tif"}}
 def test_a_pattern_gives_one_scene_for_each_id_in_order(resolve, tmp_path):
     found = resolve(PATTERN, files=["eo/b.2_eo.tif", "eo/a-1_eo.tif", "sar/S1-a-1.tif", "sar/S1-b.2.tif", "eo/x.txt"])
     assert [scene.name for scene in found] == ["a-1", "b.2"]
-    assert found[0].files == {"eo": tmp_path / "eo" / "a-1_eo.tif", "sar": tmp_path / "sar" / "S1-a-1.tif"}
+    places = {name: source.path for name, source in found[0].files.items()}
+    assert places == {"eo": tmp_path / "eo" / "a-1_eo.tif", "sar": tmp_path / "sar" / "S1-a-1.tif"}
     assert found[0].missing == {}
 
 
@@ -135,3 +136,26 @@ def test_a_file_without_id_beside_patterns_is_refused_and_not_silently_missing(r
     """One file for all places would otherwise count as missing everywhere."""
     scene = {"name": "{id}", "files": {"eo": "eo/{id}_eo.tif", "sar": "one.tif"}}
     assert "one.tif" in _refused(resolve, scene, files=["eo/a_eo.tif", "one.tif"])
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"),
+    [(None, [None, None]), ("flood", ["flood", "flood"]), ("^([a-z]+)-", ["bolivia", "india"]), ("(x)", [None, None])],
+)
+def test_a_group_is_a_name_or_the_part_of_the_scenes_name_that_an_expression_finds(resolve, group, expected):
+    pattern = {**PATTERN, "group": group}
+    files = ["eo/bolivia-1_eo.tif", "eo/india-7_eo.tif", "sar/S1-bolivia-1.tif"]
+    assert [scene.group for scene in resolve(pattern, files=files)] == expected
+
+
+def test_half_the_bands_of_a_modality_are_an_error_and_none_is_a_missing_modality(resolve):
+    pattern = {
+        "name": "{id}",
+        "files": {"eo": {"bands": {"red": "eo/{id}_red.tif", "nir": "eo/{id}_nir.tif"}}, "sar": "sar/{id}.tif"},
+    }
+    whole = ["eo/a_red.tif", "eo/a_nir.tif", "sar/a.tif", "sar/b.tif"]
+    found = resolve(pattern, files=whole)
+    assert [sorted(scene.files) for scene in found] == [["eo", "sar"], ["sar"]]
+    assert sorted(found[0].files["eo"].bands) == ["nir", "red"]
+    with pytest.raises(ConfigError, match=r"found no file 'bands.nir' of modality 'eo' for id 'b', but others"):
+        resolve(pattern, files=[*whole, "eo/b_red.tif"])
