@@ -1,15 +1,18 @@
 """Spatial splits: blocks of ground go to training, validation or test, with a buffer of unused ground between them."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import SplitError
 
 SPLITS = ("train", "validation", "test")
+
+#: Blocks whose split is to be drawn, and blocks that no scene observed.
+FREE, UNUSED = -1, -2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,7 @@ class BlockSplit:
     buffer
         Distance in pixels that must lie between pixels of different splits.
     assignment
-        int8 (block rows, block columns): index into :data:`SPLITS`.
+        int8 (block rows, block columns): index into :data:`SPLITS`; -1 where nothing was observed.
     """
 
     shape: tuple[int, int]
@@ -44,25 +47,26 @@ class BlockSplit:
     buffer: int
     assignment: NDArray[np.int8]
 
-    def regions(self) -> Iterator[Region]:
-        """Yield the usable part of every block.
+    def regions(self, rows: range | None = None, cols: range | None = None) -> Iterator[Region]:
+        """Yield the usable part of every block that has a split, or of those in some block rows and columns.
 
         The smaller splits keep their ground whole: at a border, training gives way to validation and test, and
         validation gives way to test, by the buffer.
         """
-        rows, cols = self.assignment.shape
-        for row in range(rows):
-            for col in range(cols):
-                top, left = row * self.block_size, col * self.block_size
-                yield Region(
-                    split=SPLITS[self.assignment[row, col]],
-                    top=top + self.buffer * self._gives_way(row, col, range(-1, 0), range(-1, 2)),
-                    left=left + self.buffer * self._gives_way(row, col, range(1), range(-1, 0)),
-                    bottom=min(top + self.block_size, self.shape[0])
-                    - self.buffer * self._gives_way(row, col, range(1, 2), range(-1, 2)),
-                    right=min(left + self.block_size, self.shape[1])
-                    - self.buffer * self._gives_way(row, col, range(1), range(1, 2)),
-                )
+        every = [range(count) for count in self.assignment.shape]
+        for row, col in itertools.product(rows or every[0], cols or every[1]):
+            if self.assignment[row, col] < 0:
+                continue
+            top, left = row * self.block_size, col * self.block_size
+            yield Region(
+                split=SPLITS[self.assignment[row, col]],
+                top=top + self.buffer * self._gives_way(row, col, range(-1, 0), range(-1, 2)),
+                left=left + self.buffer * self._gives_way(row, col, range(1), range(-1, 0)),
+                bottom=min(top + self.block_size, self.shape[0])
+                - self.buffer * self._gives_way(row, col, range(1, 2), range(-1, 2)),
+                right=min(left + self.block_size, self.shape[1])
+                - self.buffer * self._gives_way(row, col, range(1), range(1, 2)),
+            )
 
     def _gives_way(self, row: int, col: int, down: range, across: range) -> bool:
         """Whether a neighbour in these directions belongs to a smaller split; diagonal ones count above and below."""
@@ -77,7 +81,14 @@ class BlockSplit:
 
 
 def split_blocks(
-    shape: tuple[int, int], *, block_size: int, buffer: int, validation: float, test: float, rng: np.random.Generator
+    shape: tuple[int, int],
+    *,
+    block_size: int,
+    buffer: int,
+    validation: float,
+    test: float,
+    rng: np.random.Generator,
+    given: NDArray[np.int8] | None = None,
 ) -> BlockSplit:
     """Assign the blocks of a grid to splits at random, in the shares asked for.
 
@@ -89,30 +100,44 @@ def split_blocks(
         Pixels.
     validation, test
         Shares of the blocks, each at least one block.
+    rng
+        Draws the blocks.
+    given
+        int8 (block rows, block columns): index into :data:`SPLITS` of the blocks whose split is settled, :data:`FREE`
+        for those to be drawn, :data:`UNUSED` for those that nothing observed. None: all are free.
 
     Raises
     ------
     SplitError
-        If there are fewer than three blocks, or the buffer reaches across a whole block.
+        If there are fewer than three blocks and none is settled, or the buffer reaches across a whole block.
     """
     if buffer > block_size:
         raise SplitError(
             f"found a buffer of {buffer} px around split blocks of {block_size} px; wanted at most the block's edge; "
             "use a larger `tile.block_size` or a smaller `tile.buffer`"
         )
-    blocks = (-(-shape[0] // block_size), -(-shape[1] // block_size))
-    count = blocks[0] * blocks[1]
-    if count < len(SPLITS):
+    blocks = block_count(shape, block_size=block_size)
+    given = np.full(blocks, FREE, dtype=np.int8) if given is None else given
+    count, is_free = int((given != UNUSED).sum()), given == FREE
+    if count < len(SPLITS) and not (given >= 0).any():
         raise SplitError(
             f"found {count} split blocks of {block_size} px on a grid of {shape[1]} x {shape[0]} px; wanted at least "
             "3; use a smaller `tile.block_size`, or give whole scenes to the splits"
         )
-    order = np.zeros(count, dtype=np.int8)
-    held_test, held_validation = max(1, round(test * count)), max(1, round(validation * count))
-    order[:held_test] = SPLITS.index("test")
-    order[held_test : held_test + held_validation] = SPLITS.index("validation")
-    assignment = rng.permutation(order).reshape(blocks)
+    order = np.zeros(int(is_free.sum()), dtype=np.int8)
+    start = 0
+    for name, share in (("test", test), ("validation", validation)):
+        held = max(1, round(share * count)) - int((given == SPLITS.index(name)).sum())
+        order[start : start + max(held, 0)] = SPLITS.index(name)
+        start += max(held, 0)
+    assignment = np.where(given == UNUSED, -1, given).astype(np.int8)
+    assignment[is_free] = rng.permutation(order)
     return BlockSplit(shape=shape, block_size=block_size, buffer=buffer, assignment=assignment)
+
+
+def block_count(shape: tuple[int, int], *, block_size: int) -> tuple[int, int]:
+    """Return how many rows and columns of blocks cover a grid; the last ones may be smaller."""
+    return -(-shape[0] // block_size), -(-shape[1] // block_size)
 
 
 def origins(region: Region, *, size: int, overlap: int, shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -144,60 +169,3 @@ def _starts(first: int, last: int, *, size: int, overlap: int, limit: int) -> li
     if last == limit:
         return [first]
     return [last - size] if first == 0 else []
-
-
-def check_overlap(table: gpd.GeoDataFrame) -> None:
-    """Refuse patches of different scenes and splits that lie on the same ground.
-
-    Parameters
-    ----------
-    table
-        Columns ``scene``, ``split`` and ``geometry`` (footprints in one CRS).
-
-    Raises
-    ------
-    SplitError
-        Naming the first pair of scenes that leaks.
-    """
-    first, second = table.sindex.query(table.geometry, predicate="intersects")
-    scenes, splits = table["scene"].to_numpy(), table["split"].to_numpy()
-    suspects = (scenes[first] != scenes[second]) & (splits[first] != splits[second])
-    for i, j in zip(first[suspects], second[suspects], strict=True):
-        own = table.geometry.iloc[i]
-        # Neighbours that touch along an edge share a sliver of rounding errors at most.
-        if own.intersection(table.geometry.iloc[j]).area > 1e-6 * own.area:
-            raise SplitError(
-                f"found ground of scene '{scenes[i]}' ({splits[i]}) also in scene '{scenes[j]}' ({splits[j]}); wanted "
-                "each place in one split; give overlapping scenes the same `split`"
-            )
-
-
-def check_leakage(windows: Sequence[tuple[str, int, int, int, int]], *, buffer: int) -> None:
-    """Refuse windows of different splits that come closer than ``buffer`` pixels on one grid.
-
-    Parameters
-    ----------
-    windows
-        (split, row, column, height, width) of one grid.
-    buffer
-        Pixels.
-
-    Raises
-    ------
-    SplitError
-        Naming the first pair that leaks.
-    """
-    splits = np.array([window[0] for window in windows])
-    boxes = np.array([window[1:] for window in windows], dtype=np.int64).reshape(-1, 4)
-    top, left = boxes[:, 0], boxes[:, 1]
-    bottom, right = top + boxes[:, 2], left + boxes[:, 3]
-    for i in range(len(boxes)):
-        vertical = np.maximum(top[i] - bottom, top - bottom[i])
-        horizontal = np.maximum(left[i] - right, left - right[i])
-        close = (np.maximum(vertical, horizontal) < buffer) & (splits != splits[i])
-        if close.any():
-            j = int(np.flatnonzero(close)[0])
-            raise SplitError(
-                f"found a {splits[i]} patch at row {top[i]}, column {left[i]} within {buffer} px of a {splits[j]} "
-                f"patch at row {top[j]}, column {left[j]}; wanted no such pair; tile again with a larger `tile.buffer`"
-            )

@@ -2,16 +2,15 @@
 
 import itertools
 
-import geopandas as gpd
 import numpy as np
 import pytest
-import shapely
 from hypothesis import example, given, reject
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from equipoise.datasets.errors import DatasetError, SplitError
-from equipoise.datasets.splits import SPLITS, BlockSplit, Region, check_leakage, check_overlap, origins, split_blocks
+from equipoise.datasets.leakage import check_leakage
+from equipoise.datasets.splits import FREE, SPLITS, UNUSED, BlockSplit, Region, origins, split_blocks
 
 
 def split_of(shape, *, block_size=64, buffer=8, validation=0.2, test=0.2, seed=0):
@@ -177,51 +176,14 @@ def test_a_buffer_wider_than_a_block_is_refused():
     split_of((200, 200), block_size=20, buffer=20)
 
 
-# the check
-
-
-@given(
-    row=st.integers(-20, 20), col=st.integers(-20, 20), buffer=st.integers(0, 12),
-    height=st.integers(1, 15), width=st.integers(1, 15),
-)  # fmt: skip
-def test_the_check_refuses_exactly_the_pairs_that_are_too_close(row, col, buffer, height, width):
-    """Oracle: the least distance between any two pixels, by enumeration."""
-    ours = np.array(list(itertools.product(range(10), range(8))))
-    theirs = np.array(list(itertools.product(range(row, row + height), range(col, col + width))))
-    unused = (
-        np.abs(ours[:, None] - theirs[None]).max(axis=2).min() - 1
-    )  # pixels that lie between; -1 where they overlap
-    windows = [("train", 0, 0, 10, 8), ("test", row, col, height, width)]
-    if unused < buffer:
-        with pytest.raises(SplitError, match=rf"within {buffer} px.*`tile.buffer`"):
-            check_leakage(windows, buffer=buffer)
-    else:
-        check_leakage(windows, buffer=buffer)
-
-
-def test_a_planted_leak_is_named():
-    windows = [("train", row, 0, 16, 16) for row in range(0, 160, 16)] + [("validation", 96, 20, 16, 16)]
-    with pytest.raises(SplitError, match=r"row 80, column 0 .* validation patch at row 96, column 20"):
-        check_leakage(windows, buffer=8)
-    check_leakage(windows, buffer=4)
-
-
-def test_patches_of_one_split_may_overlap_and_none_at_all_leak_nothing():
-    check_leakage([("train", 0, 0, 32, 32), ("train", 5, 5, 32, 32)], buffer=100)
-    check_leakage([], buffer=8)
-
-
-@pytest.mark.parametrize(
-    ("moved", "split", "leaks"), [(0.5, "test", True), (0.5, "train", False), (1.0, "test", False)]
-)
-def test_ground_that_two_scenes_share_belongs_to_one_split(moved, split, leaks):
-    table = gpd.GeoDataFrame(
-        {"scene": ["a", "b"], "split": ["train", split]},
-        geometry=[shapely.box(0, 0, 1, 1), shapely.box(moved, 0, 1 + moved, 1)],
-        crs="EPSG:4326",
-    )
-    if leaks:
-        with pytest.raises(SplitError, match=r"scene 'a'.*scene 'b'"):
-            check_overlap(table)
-    else:
-        check_overlap(table)
+def test_blocks_that_are_settled_stay_and_the_rest_makes_up_the_shares():
+    given = np.full((4, 5), FREE, np.int8)
+    given[0], given[3, :2] = SPLITS.index("test"), UNUSED
+    rng = np.random.default_rng(0)
+    split = split_blocks((80, 100), block_size=20, buffer=4, validation=0.2, test=0.2, rng=rng, given=given)
+    assert (split.assignment[0] == SPLITS.index("test")).all()
+    assert (split.assignment[3, :2] == -1).all()
+    # 18 blocks: 4 for test, which are there already, and 4 for validation.
+    assert np.bincount(split.assignment[split.assignment >= 0]).tolist() == [9, 4, 5]
+    assert len(list(split.regions())) == 18
+    assert len(list(split.regions(range(3, 4), range(1, 4)))) == 2
