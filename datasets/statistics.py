@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DatasetError
+from .histogram import RunningHistogram
+
+#: Shares in percent of the values that are kept beside mean and deviation.
+PERCENTILES = (1.0, 50.0, 99.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +24,18 @@ class BandStatistics:
         One value a band.
     count
         Valid pixels that were seen.
+    percentiles
+        For each band the values below which 1, 50 and 99 % of the pixels lie (:data:`PERCENTILES`); None where a model
+        was written before they were kept.
+    resolution
+        For each band the width in network units that the percentiles are true to; None as above.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     count: int
+    percentiles: tuple[tuple[float, ...], ...] | None = None
+    resolution: tuple[float, ...] | None = None
 
     def normalise(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring (band, y, x) in network units to zero mean and unit deviation; NaN becomes 0."""
@@ -34,16 +46,27 @@ class BandStatistics:
 
 @dataclass(kw_only=True)
 class RunningStatistics:
-    """Mean and variance of a stream of windows (Chan, Golub and LeVeque 1983, pairwise update), in float64."""
+    """Statistics of a stream of windows, in bounded memory.
+
+    Mean and variance are updated pairwise in float64 (Chan, Golub and LeVeque 1983, eq. 2.1); percentiles come from a
+    histogram a band (:class:`~equipoise.datasets.histogram.RunningHistogram`).
+
+    Attributes
+    ----------
+    bands
+        Bands of the windows.
+    """
 
     bands: int
     count: int = 0
     mean: NDArray[np.float64] = field(init=False)
     squares: NDArray[np.float64] = field(init=False)
+    histograms: list[RunningHistogram] = field(init=False)
 
     def __post_init__(self) -> None:
         self.mean = np.zeros(self.bands)
         self.squares = np.zeros(self.bands)
+        self.histograms = [RunningHistogram() for _ in range(self.bands)]
 
     def update(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Take in a window: image (band, y, x), valid (y, x)."""
@@ -58,6 +81,8 @@ class RunningStatistics:
         self.mean = self.mean + delta * added / total
         self.squares = self.squares + squares + delta**2 * self.count * added / total
         self.count = total
+        for histogram, band in zip(self.histograms, values, strict=True):
+            histogram.update(band)
 
     def result(self) -> BandStatistics:
         """Return the statistics so far; a constant band gets deviation 1, so that it normalises to 0.
@@ -71,19 +96,27 @@ class RunningStatistics:
             raise DatasetError("found no valid pixel to take statistics from; wanted some; check nodata and splits")
         std = np.sqrt(self.squares / self.count)
         std = np.where(std > 1e-12 * np.maximum(1.0, np.abs(self.mean)), std, 1.0)
-        return BandStatistics(mean=tuple(map(float, self.mean)), std=tuple(map(float, std)), count=self.count)
+        return BandStatistics(
+            mean=tuple(map(float, self.mean)), std=tuple(map(float, std)), count=self.count,
+            percentiles=tuple(histogram.percentiles(PERCENTILES) for histogram in self.histograms),
+            resolution=tuple(histogram.width for histogram in self.histograms),
+        )  # fmt: skip
 
 
 def statistics_to_dict(statistics: Mapping[str, BandStatistics]) -> dict[str, dict[str, object]]:
     """Return plain JSON values, modality by modality."""
-    return {
-        name: {"mean": list(item.mean), "std": list(item.std), "count": item.count}
-        for name, item in statistics.items()
-    }  # fmt: skip
+    return {name: _plain(item) for name, item in statistics.items()}
+
+
+def _plain(item: BandStatistics) -> dict[str, object]:
+    record: dict[str, object] = {"mean": list(item.mean), "std": list(item.std), "count": item.count}
+    if item.percentiles is not None and item.resolution is not None:
+        record |= {"percentiles": [list(band) for band in item.percentiles], "resolution": list(item.resolution)}
+    return record
 
 
 def statistics_from_dict(record: Mapping[str, Mapping[str, object]]) -> dict[str, BandStatistics]:
-    """Read what :func:`statistics_to_dict` gave.
+    """Read what :func:`statistics_to_dict` gave, now or before percentiles were kept.
 
     Raises
     ------
@@ -91,15 +124,17 @@ def statistics_from_dict(record: Mapping[str, Mapping[str, object]]) -> dict[str
         If a field is missing or not a number.
     """
     try:
-        return {
-            name: BandStatistics(
-                mean=tuple(float(x) for x in item["mean"]),  # type: ignore[attr-defined]
-                std=tuple(float(x) for x in item["std"]),  # type: ignore[attr-defined]
-                count=int(item["count"]),  # type: ignore[call-overload]
-            )
-            for name, item in record.items()
-        }
-    except (KeyError, TypeError, ValueError) as error:
+        return {name: _statistics(item) for name, item in record.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(
             f"found band statistics without {error}; wanted mean, std and count a modality; train the model again"
         ) from error
+
+
+def _statistics(item: Mapping[str, Any]) -> BandStatistics:
+    percentiles, resolution = item.get("percentiles"), item.get("resolution")
+    return BandStatistics(
+        mean=tuple(float(x) for x in item["mean"]), std=tuple(float(x) for x in item["std"]), count=int(item["count"]),
+        percentiles=None if percentiles is None else tuple(tuple(float(x) for x in band) for band in percentiles),
+        resolution=None if resolution is None else tuple(float(x) for x in resolution),
+    )  # fmt: skip

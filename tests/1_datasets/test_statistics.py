@@ -10,6 +10,7 @@ from strategies import valid_masks
 
 from equipoise.datasets.errors import DatasetError
 from equipoise.datasets.statistics import (
+    PERCENTILES,
     BandStatistics,
     RunningStatistics,
     statistics_from_dict,
@@ -60,6 +61,11 @@ def test_equal_numpy_whatever_the_windows_and_their_order(seed, rows, cols, orde
     np.testing.assert_allclose(result.mean, values.mean(axis=1), rtol=1e-6, atol=1e-12)
     deviation = values.std(axis=1)
     np.testing.assert_allclose(result.std, np.where(deviation > 0, deviation, 1.0), rtol=1e-6)
+    # Order statistics on both sides of the share bound what any rule of interpolation gives.
+    ordered, places = np.sort(values, axis=1), np.array(PERCENTILES) / 100 * (values.shape[1] - 1)
+    width = np.array(result.resolution)[:, None]
+    assert (np.array(result.percentiles) >= ordered[:, np.floor(places).astype(int)] - width).all()
+    assert (np.array(result.percentiles) <= ordered[:, np.ceil(places).astype(int)] + width).all()
 
 
 def test_a_large_level_does_not_drown_a_small_spread():
@@ -114,11 +120,19 @@ def test_a_hole_becomes_zero():
 def test_statistics_survive_json_exactly():
     statistics = {
         "sar": BandStatistics(mean=(-10.1, 1 / 3), std=(2.0, 1e-9), count=7),
-        "eo": BandStatistics(mean=(0.1,), std=(0.2,), count=10**12),
+        "eo": BandStatistics(
+            mean=(0.1,), std=(0.2,), count=10**12, percentiles=((0.01, 0.1, 0.7),), resolution=(2.0**-13,)
+        ),
     }
     again = statistics_from_dict(json.loads(json.dumps(statistics_to_dict(statistics))))
     assert again == statistics
     assert list(again) == ["sar", "eo"]
+    assert list(statistics_to_dict(statistics)["sar"]) == ["mean", "std", "count"]
+
+
+def test_a_model_from_before_percentiles_were_kept_can_be_read():
+    old = statistics_from_dict({"eo": {"mean": [0.0], "std": [1.0], "count": 1}})
+    assert old == {"eo": BandStatistics(mean=(0.0,), std=(1.0,), count=1)}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +142,8 @@ def test_statistics_survive_json_exactly():
         {"eo": {"mean": ["high"], "std": [1.0], "count": 1}},
         {"eo": {"mean": 0.0, "std": 1.0, "count": 1}},
         {"eo": None},
+        {"eo": {"mean": [0.0], "std": [1.0], "count": 1, "percentiles": [0.5], "resolution": [1]}},
+        {"eo": {"mean": [0.0], "std": [1.0], "count": 1, "percentiles": [["low"]], "resolution": [1]}},
     ],
 )
 def test_damaged_records_are_one_clear_error(record):
