@@ -1,4 +1,4 @@
-"""Patches: the index of windows (GeoParquet) and the torch dataset that reads them."""
+"""The patch index: one row a window of an aligned stack, in a GeoParquet file that GIS programs open."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,21 +8,16 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import shapely
-import torch
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from torch.utils.data import Dataset
 
-from .augment import SharedGeometry
 from .errors import DatasetError
-from .normalise import Normaliser
-from .stack import IGNORE, AlignedStack, StackReader
 
 #: CRS of the index's footprints: scenes of several UTM zones share one file.
 INDEX_CRS = "EPSG:4326"
 
 #: Columns that say which pixels a patch is, and its label.
-_WINDOW_COLUMNS = ("scene", "row", "col", "height", "width", "label")
+WINDOW_COLUMNS = ("scene", "row", "col", "height", "width", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +29,10 @@ class PatchIndex:
     table
         One row a patch. Columns: ``scene``, ``row``, ``col``, ``height``, ``width`` (pixels on the scene's grid),
         ``split``, ``label`` (class of the chip, 255 = none), ``valid_<modality>`` (share of usable pixels, 0 to 1),
-        ``class_<value>`` (labelled pixels), ``geometry`` (footprint, EPSG:4326; pixel coordinates without a CRS for
-        chips that have no position).
+        ``cloud_<modality>`` (share of cloud and shadow among the pixels that the sensor observed, 0 to 1; NaN where
+        its product tells of no clouds, or nothing was observed), ``registration_<modality>`` (confidence of its
+        position, 0 to 1; NaN where the modality is missing), ``class_<value>`` (labelled pixels), ``geometry``
+        (footprint, EPSG:4326; pixel coordinates without a CRS for chips that have no position).
     modalities
         Names in order.
     """
@@ -93,7 +90,7 @@ class PatchIndex:
         """
         try:
             table = gpd.read_parquet(path)
-            if absent := [name for name in (*_WINDOW_COLUMNS, "split") if name not in table.columns]:
+            if absent := [name for name in (*WINDOW_COLUMNS, "split") if name not in table.columns]:
                 raise ValueError(f"no column '{absent[0]}'")
             modalities = tuple(name.removeprefix("valid_") for name in table.columns if name.startswith("valid_"))
         except (OSError, ValueError) as error:
@@ -109,68 +106,3 @@ def footprint(geobox: GeoBox) -> shapely.Geometry:
     if geobox.crs is None:
         return shapely.box(0, 0, geobox.shape[1], geobox.shape[0])
     return geobox.extent.to_crs(INDEX_CRS).geom
-
-
-class PatchDataset(Dataset[dict[str, Any]]):
-    """Samples of a patch index, read as windows from the aligned rasters.
-
-    A sample holds ``image`` (modality -> float32 (band, y, x), normalised, 0 where not valid), ``valid`` (modality ->
-    bool (y, x)), ``available`` (bool (M,), False = the whole modality is missing), and ``mask`` (int64 (y, x),
-    255 = ignore) or ``label`` (int64 ()). Class values are replaced by their position in ``class_values``.
-
-    Parameters
-    ----------
-    index, stacks, normaliser
-        What to read, from where, and how it is normalised.
-    class_values
-        Label values in class order.
-    classification
-        Give ``label`` in place of ``mask``.
-    augment_seed
-        None for no augmentation; otherwise sample ``i`` always gets the geometry of ``(augment_seed, i)``.
-    """
-
-    def __init__(
-        self,
-        index: PatchIndex,
-        stacks: Mapping[str, AlignedStack],
-        *,
-        normaliser: Normaliser,
-        class_values: Sequence[int],
-        classification: bool,
-        augment_seed: int | None = None,
-    ) -> None:
-        self._rows = list(zip(*(index.table[name].tolist() for name in _WINDOW_COLUMNS), strict=True))
-        self._readers = {name: StackReader(stack) for name, stack in stacks.items()}
-        self._normaliser = normaliser
-        self._classification = classification
-        self._lookup = np.full(256, IGNORE, dtype=np.uint8)
-        self._lookup[np.asarray(class_values, dtype=np.intp)] = np.arange(len(class_values), dtype=np.uint8)
-        self._augment_seed = augment_seed
-        self._geometry = None if augment_seed is None else SharedGeometry()
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        scene, row, col, height, width, label = self._rows[position]
-        window = self._readers[scene].read(row, col, height=height, width=width)
-        arrays: dict[str, NDArray[np.float32]] = dict(self._normaliser.inputs(scene, window))
-        order = tuple(arrays)
-        for name in order:
-            arrays[f"valid {name}"] = window.valid[name][None].astype(np.float32)
-        if not self._classification:
-            labels = np.full((height, width), IGNORE, np.uint8) if window.labels is None else window.labels
-            arrays["mask"] = self._lookup[labels][None].astype(np.float32)
-        if self._geometry is not None and self._augment_seed is not None and height == width:
-            arrays = self._geometry(arrays, seed=hash((self._augment_seed, position)) % 2**31)
-        sample: dict[str, Any] = {
-            "image": {name: torch.from_numpy(arrays[name]) for name in order},
-            "valid": {name: torch.from_numpy(arrays[f"valid {name}"][0] > 0) for name in order},
-        }
-        sample["available"] = torch.stack([mask.any() for mask in sample["valid"].values()])
-        if self._classification:
-            sample["label"] = torch.tensor(int(self._lookup[int(label)]), dtype=torch.int64)
-        else:
-            sample["mask"] = torch.from_numpy(arrays["mask"][0]).to(torch.int64)
-        return sample

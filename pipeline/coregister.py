@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from ..datasets.labels import read_labels
+from ..datasets.opening import open_scene
+from ..datasets.quality import Quality
 from ..datasets.raster import cog_writer
-from ..datasets.scene import Scene, check_scene, open_scene
+from ..datasets.scene import Scene, check_scene
 from ..datasets.stack import IGNORE, AlignedStack
-from ..datasets.warp import warp, warp_bands
-from .config import ClassOptions, CoregisterOptions, ModalityOptions
+from ..datasets.warp import BAND_ROWS, warp, warp_bands, warp_quality
 from .errors import AlignmentError
 from .matching import match_shift
 from .progress import track
 from .run_folder import write_text
+from .scene_options import ClassOptions, ModalityOptions
 from .scenes import SceneFiles
+from .stage_options import CoregisterOptions
 
 log = logging.getLogger(__name__)
 
@@ -139,12 +142,7 @@ def _align(
     options: CoregisterOptions,
     folder: Path,
 ) -> dict[str, Registration]:
-    opened = {
-        name: open_scene(
-            path, modalities[name].modality(name, offset=files.offset.get(name)), georeferenced=files.georeferenced
-        )
-        for name, path in files.files.items()
-    }
+    opened = {name: open_modality(files, name, modalities[name]) for name in files.files}
     for scene in opened.values():
         check_scene(scene)
     anchor = opened.get(reference) or next(iter(opened.values()))
@@ -157,6 +155,8 @@ def _align(
         if not registration.applied:
             log.warning("scene '%s', %s: %s", files.name, name, registration.note)
         _write_aligned(scene, grid, registration=registration, path=folder / f"{name}.tif")
+        if scene.quality is not None:
+            _write_quality(scene, grid, registration=registration, path=folder / f"{name}.quality.tif")
         quicklooks |= _quicklooks(scene, grid, registration=registration)
         registrations[name] = registration
     temporary = folder / ".quicklooks.tmp.npz"  # the suffix keeps numpy from adding its own
@@ -173,8 +173,27 @@ def _align(
     AlignedStack(
         name=files.name, geobox=grid, modalities=tuple(modalities), missing=files.missing, labels=labels,
         present={name: folder / f"{name}.tif" for name in opened}, label=files.label, split=files.split,
+        clouds={name: folder / f"{name}.quality.tif" for name, scene in opened.items() if scene.quality is not None},
+        confidence={name: item.confidence for name, item in registrations.items()}, group=files.group,
+        acquired={name: scene.acquired for name, scene in opened.items() if scene.acquired is not None},
     ).save(folder / "stack.json")  # fmt: skip
     return registrations
+
+
+def open_modality(files: SceneFiles, name: str, options: ModalityOptions) -> Scene:
+    """Open one modality of a place as its options say.
+
+    Raises
+    ------
+    SceneError
+        If it cannot be used as declared.
+    """
+    scene = open_scene(
+        files.files[name], options.modality(name, offset=files.offset.get(name)), georeferenced=files.georeferenced,
+        handling=options.handling(),
+    )  # fmt: skip
+    declared = files.acquired.get(name)
+    return scene if declared is None else replace(scene, acquired=declared)
 
 
 def reference_grid(scene: Scene) -> GeoBox:
@@ -250,6 +269,7 @@ def _write_aligned(scene: Scene, grid: GeoBox, *, registration: Registration, pa
         "shift_north": f"{registration.north}",
         "registration_confidence": f"{registration.confidence}",
         "source": scene.path.name,
+        **{f"source_{key}": text for key, text in scene.provenance.items()},
     }
     if scene.acquired is not None:
         tags["acquired"] = scene.acquired
@@ -267,6 +287,19 @@ def _write_aligned(scene: Scene, grid: GeoBox, *, registration: Registration, pa
                 f"{scene.path}: found no valid pixel on the common grid; wanted observed data there; check nodata "
                 "and the files' positions"
             )
+
+
+def _write_quality(scene: Scene, grid: GeoBox, *, registration: Registration, path: Path) -> None:
+    east, north = registration.east, registration.north
+    with cog_writer(
+        path, grid, count=1, dtype="uint8", nodata=int(Quality.UNKNOWN), overview_resampling="mode",
+        descriptions=("quality",), tags={str(int(code)): code.name.lower() for code in Quality},
+    ) as writer:  # fmt: skip
+        step = grid.shape[0] if grid.crs is None else BAND_ROWS
+        for row in range(0, grid.shape[0], step):
+            band = grid[row : min(row + step, grid.shape[0]), :]
+            values = warp_quality(scene, band, east=east, north=north)
+            writer.write(values, 1, window=((row, row + values.shape[0]), (0, values.shape[1])))
 
 
 def _quicklooks(scene: Scene, grid: GeoBox, *, registration: Registration) -> dict[str, NDArray[np.float32]]:

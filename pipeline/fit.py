@@ -22,9 +22,9 @@ from ..models.network import FusionUNet
 from ..models.spec import NetworkSpec
 from ..models.task import FusionTask
 from .callbacks import KeepProgress, SaveState
-from .config import TrainOptions
 from .errors import RunFolderError
 from .run_folder import write_text
+from .stage_options import TrainOptions
 
 log = logging.getLogger(__name__)
 

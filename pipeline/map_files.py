@@ -14,10 +14,10 @@ from odc.geo.geobox import GeoBox
 from .. import __version__
 from ..datasets.raster import cog_writer
 from ..datasets.stack import IGNORE, AlignedStack
-from .config import ClassOptions
 from .errors import PipelineError
 from .mosaic import WindowGrid
 from .run_folder import write_text
+from .scene_options import ClassOptions
 
 
 @dataclass(frozen=True, kw_only=True)

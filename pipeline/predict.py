@@ -18,13 +18,14 @@ from odc.geo.geobox import GeoBox
 from ..datasets.normalise import Normaliser
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
 from ..models.network import FusionUNet
-from .config import ClassOptions, PredictOptions
 from .errors import PipelineError
 from .map_files import Band, MapFiles, map_names, write_maps
 from .mosaic import RowBlender, WindowGrid
 from .progress import track
 from .reliance import contributions, tile_shares, tile_sums
 from .run_folder import write_text
+from .scene_options import ClassOptions
+from .stage_options import PredictOptions
 
 log = logging.getLogger(__name__)
 

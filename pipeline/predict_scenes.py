@@ -9,10 +9,10 @@ import numpy as np
 import rasterio
 
 from ..datasets.stack import IGNORE, AlignedStack
-from .config import PredictOptions
 from .map_files import MapFiles
 from .planted import planted_shares
 from .predict import Predictor, check_bands, predict_scene
+from .stage_options import PredictOptions
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from odc.geo.crs import CRS
 from .. import __version__
 from ..datasets.stack import AlignedStack
 from . import figures
-from .config import ClassOptions, Config
+from .config import Config
 from .run_folder import RunFolder, StageRecord, package_versions, write_text
+from .scene_options import ClassOptions
 
 #: Largest edge in pixels of the map pictures: read from overviews, never a whole scene.
 PICTURE_EDGE = 640

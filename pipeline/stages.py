@@ -82,7 +82,8 @@ class Run:
         # Only now: a refused command must not change what is on record of a finished run.
         write_text(self.folder.root / "config.yaml", commented_yaml(self.config))
         if force:
-            shutil.rmtree(self.folder.root / _SCRATCH[stage], ignore_errors=True)
+            for name in _SCRATCH[stage]:
+                shutil.rmtree(self.folder.root / name, ignore_errors=True)
         return self.folder.run(stage, self.fingerprint(stage), action, force=force)
 
     def _needs(self, stage: str) -> tuple[str, ...]:
@@ -106,7 +107,9 @@ class Run:
     def _own_parts(self, stage: str) -> Mapping[str, Any]:
         config = self.config
         if stage == "coregister":
-            files = [source for scene in self.scenes for path in scene.inputs for source in _with_sources(path)]
+            named = [path for scene in self.scenes for path in scene.inputs]
+            named += [item.dem for item in config.modalities.values() if item.dem is not None]
+            files = [source for path in named for source in _with_sources(path)]
             return {
                 "options": config.coregister.model_dump(mode="json"), "reference": config.reference,
                 "modalities": {name: item.model_dump(mode="json") for name, item in config.modalities.items()},
@@ -150,7 +153,7 @@ class Run:
         scenes = None
         if result.scenes is not None:
             scenes = {name: statistics_to_dict(item) for name, item in result.scenes.items()}
-        return [result.path], {
+        return list(result.outputs), {
             "patches": {split: int(count) for split, count in counts.items()},
             "statistics": statistics_to_dict(result.training), "scene_statistics": scenes,
         }  # fmt: skip
@@ -208,6 +211,8 @@ class Run:
         return {scene.name: AlignedStack.load(root / scene.name / "stack.json") for scene in self.scenes}
 
     def _training_data(self) -> Any:
+        from ..datasets.patch_store import PatchStore
+        from .tile import STORE
         from .train import TrainingData
 
         figures = self.folder.stages["tile"].figures
@@ -216,6 +221,7 @@ class Run:
         return TrainingData(
             index=PatchIndex.load(self.folder.root / "patches.parquet"), stacks=self.stacks, modalities=modalities,
             classes=self.config.classes, classification=self.config.task == "classification",
+            store=PatchStore(self.folder.root / STORE) if self.config.tile.store == "npy" else None,
             normaliser=Normaliser(
                 modalities=modalities, training=statistics_from_dict(figures["statistics"]),
                 scenes=None if scenes is None else {name: statistics_from_dict(item) for name, item in scenes.items()},
@@ -235,23 +241,25 @@ class Run:
 
 
 def _with_sources(path: Path) -> list[Path]:
-    """Return a raster and, where it is virtual, the files that it is made of: they are inputs, too."""
+    """Return a file, the files of a product's folder, or a virtual raster and what it is made of: all are inputs."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
     if path.suffix.lower() != ".vrt":
         return [path]
-    from ..datasets.scene import quiet_open
+    from ..datasets.product import quiet_open
 
     with quiet_open(path) as source:
         return sorted({path, *(Path(name) for name in source.files if Path(name).is_file())})
 
 
-#: Folder that a forced stage throws away, so that nothing of the old result is taken for the new one.
-_SCRATCH: Mapping[str, str] = {
-    "coregister": "aligned",
-    "tile": ".none",
-    "train": "checkpoints/fusion",
-    "evaluate": "checkpoints/single",
-    "predict": "predictions",
-    "report": ".none",
+#: Folders that a forced stage throws away, so that nothing of the old result is taken for the new one.
+_SCRATCH: Mapping[str, tuple[str, ...]] = {
+    "coregister": ("aligned",),
+    "tile": ("patches", "chips"),
+    "train": ("checkpoints/fusion",),
+    "evaluate": ("checkpoints/single",),
+    "predict": ("predictions",),
+    "report": (),
 }
 
 Announce = Callable[[str, StageRecord, bool], None]

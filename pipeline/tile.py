@@ -1,36 +1,60 @@
 """Stage tile: cut the aligned stacks into patches, give them to splits, and take the training statistics."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..datasets.block_plan import BlockPlan, plan_blocks
+from ..datasets.leakage import PatchWindow, check_scenes
 from ..datasets.modality import Modality
+from ..datasets.patch_store import write_store
 from ..datasets.patches import PatchIndex, footprint
-from ..datasets.splits import SPLITS, Region, check_leakage, check_overlap, origins, split_blocks
+from ..datasets.quality import Quality
+from ..datasets.split_scenes import draw_scenes
+from ..datasets.splits import SPLITS, Region, origins
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
-from ..datasets.statistics import BandStatistics, RunningStatistics
-from .config import ClassOptions, TileOptions
+from ..datasets.statistics import BandStatistics
+from ..datasets.training_statistics import scene_statistics as scene_statistics
+from ..datasets.training_statistics import training_statistics
+from .chip_export import write_chips
 from .errors import PipelineError
 from .progress import track
+from .run_folder import fingerprint
+from .scene_options import ClassOptions
+from .stage_options import TileOptions
 
 log = logging.getLogger(__name__)
 
-#: Edge of the windows over which a whole scene's statistics are streamed, px.
-STATISTICS_WINDOW = 512
+#: Folders beside the index: patches for training, and for other tools.
+STORE, CHIPS = "patches", "chips"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileResult:
-    """The patch index, its file, and the statistics that inputs are normalised with."""
+    """What the stage made.
+
+    Attributes
+    ----------
+    index, path
+        The patch index and its file.
+    training
+        Statistics that inputs are normalised with.
+    scenes
+        Scene -> its own statistics, where scenes are normalised one by one.
+    outputs
+        All files that were written and that later stages count on, the index first.
+    """
 
     index: PatchIndex
     path: Path
     training: Mapping[str, BandStatistics]
     scenes: Mapping[str, Mapping[str, BandStatistics]] | None
+    outputs: tuple[Path, ...]
 
 
 def tile(
@@ -63,107 +87,134 @@ def tile(
             "found scenes with a CRS and scenes without one; wanted one kind in a run, since its patches share one "
             "index; make two configurations"
         )
-    rng = np.random.default_rng(seed)
-    rows: list[dict[str, Any]] = []
-    for stack in track(_with_splits(labelled, task=task, options=options, rng=rng), "tile", total=len(labelled)):
-        found = list(_patches(stack, classes=classes, task=task, options=options, rng=rng))
-        check_leakage(
-            [(row["split"], row["row"], row["col"], row["height"], row["width"]) for row in found],
-            buffer=options.buffer,
-        )
-        rows.extend(found)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    layout = _layout(labelled, task=task, options=options, rng=np.random.default_rng(seed))
+    for stack, windows in track(layout, "tile", total=len(labelled)):
+        rows[stack.name] = list(_patches(stack, windows, classes=classes, task=task, options=options))
+    check_scenes(
+        {name: [_window(row) for row in found] for name, found in rows.items()},
+        {stack.name: stack.geobox for stack in labelled}, buffer=options.buffer,
+    )  # fmt: skip
     index = PatchIndex.from_rows(
-        rows,
+        [row for found in rows.values() for row in found],
         modalities=tuple(item.name for item in modalities),
         georeferenced=positioned == {True},
     )
-    if positioned == {True}:
-        check_overlap(index.table)
+    _require_every_split(index)
+    by_name = {stack.name: stack for stack in stacks}
+    training = training_statistics(index, by_name, modalities)
+    scenes = None
+    if options.normalisation == "scene":
+        scenes = {stack.name: scene_statistics(stack, modalities) for stack in stacks}
+    path = folder / "patches.parquet"
+    index.save(path)
+    extra = _copies(index, by_name, options=options, folder=folder)
+    return TileResult(index=index, path=path, training=training, scenes=scenes, outputs=(path, *extra))
+
+
+def _window(row: Mapping[str, Any]) -> PatchWindow:
+    return row["split"], row["row"], row["col"], row["height"], row["width"]
+
+
+def _require_every_split(index: PatchIndex) -> None:
     by_split = {split: len(index.of_split(split)) for split in SPLITS}
     if empty := [split for split, count in by_split.items() if count == 0]:
         raise PipelineError(
             f"found no patch for {' and '.join(empty)} (patches: {by_split}); wanted some in each split; use a smaller "
             "`tile.patch_size`, `block_size` or `buffer`, or give scenes a `split`"
         )
-    by_name = {stack.name: stack for stack in stacks}
-    training = _training_statistics(index, by_name, modalities)
-    scenes = None
-    if options.normalisation == "scene":
-        scenes = {stack.name: scene_statistics(stack, modalities) for stack in stacks}
-    path = folder / "patches.parquet"
-    index.save(path)
-    return TileResult(index=index, path=path, training=training, scenes=scenes)
 
 
-def scene_statistics(stack: AlignedStack, modalities: Sequence[Modality]) -> dict[str, BandStatistics]:
-    """Return the statistics of one scene's present modalities, over all its valid pixels, in network units."""
-    reader, rows, cols = StackReader(stack), *stack.geobox.shape
-    running = {item.name: RunningStatistics(bands=len(item.bands)) for item in modalities if item.name in stack.present}
-    edge = STATISTICS_WINDOW
-    for row in range(0, rows, edge):
-        for col in range(0, cols, edge):
-            size = {"height": min(edge, rows - row), "width": min(edge, cols - col)}
-            _update(running, reader.read(row, col, **size), modalities)
-    return {name: item.result() for name, item in running.items()}
+def _copies(
+    index: PatchIndex, stacks: Mapping[str, AlignedStack], *, options: TileOptions, folder: Path
+) -> list[Path]:  # fmt: skip
+    """Write the patches themselves where that is wanted; remove what an earlier run left where it is not."""
+    used = [stacks[name] for name in index.table["scene"].unique()]
+    rasters = sorted({path for stack in used for path in (*stack.present.values(), *stack.clouds.values())})
+    rasters += [stack.labels for stack in used if stack.labels is not None]
+    # Each file below is one that this stage was given: its state stands for its content.
+    mark = fingerprint(
+        patches=index.table.drop(columns="geometry").to_json(),
+        rasters=[(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in rasters],
+    )
+    written: list[Path] = []
+    if options.store == "npy":
+        store = write_store(
+            folder / STORE, index, stacks, fingerprint=mark,
+            watch=lambda positions: track(positions, "store", total=len(positions)),
+        )  # fmt: skip
+        written += sorted(path for path in store.folder.iterdir() if path.is_file())
+    if options.chips:
+        written += [write_chips(folder / CHIPS, index, stacks, fingerprint=mark)]
+    for name, is_wanted in ((STORE, options.store != "none"), (CHIPS, options.chips)):
+        if not is_wanted:
+            shutil.rmtree(folder / name, ignore_errors=True)
+    return written
 
 
 def _has_labels(stack: AlignedStack, task: str) -> bool:
     return stack.label is not None if task == "classification" else stack.labels is not None
 
 
+def _layout(
+    stacks: Sequence[AlignedStack], *, task: str, options: TileOptions, rng: np.random.Generator
+) -> Iterator[tuple[AlignedStack, list[tuple[str, int, int]]]]:
+    """Yield every scene with split, first row and first column of its candidate patches."""
+    buffer, validation, test = options.buffer, options.validation, options.test
+    drawn = draw_scenes(
+        stacks, buffer=buffer, validation=validation, test=test, rng=rng, chips=task == "classification"
+    )  # fmt: skip
+    auto = [stack for stack in drawn if stack.split == "auto"]
+    settled = [stack for stack in drawn if stack.split != "auto"]
+    plans = plan_blocks(
+        auto, settled, block_size=options.block_size, buffer=buffer, validation=validation, test=test, rng=rng
+    )  # fmt: skip
+    for stack in drawn:
+        yield stack, list(_windows(stack, plans.get(stack.name), task=task, options=options))
+
+
+def _windows(
+    stack: AlignedStack, plan: BlockPlan | None, *, task: str, options: TileOptions
+) -> Iterator[tuple[str, int, int]]:
+    rows, cols = stack.geobox.shape
+    size, overlap = options.patch_size, options.overlap
+    if task == "classification":
+        # A chip is one sample: its middle, padded where it is smaller than a patch.
+        yield stack.split, (rows - size) // 2, (cols - size) // 2
+    elif plan is not None:
+        yield from plan.windows(stack.geobox, size=size, overlap=overlap)
+    else:
+        region = Region(split=stack.split, top=0, left=0, bottom=rows, right=cols)
+        for row, col in origins(region, size=size, overlap=overlap, shape=(rows, cols)):
+            yield region.split, row, col
+
+
 def _patches(
-    stack: AlignedStack, *, classes: Sequence[ClassOptions], task: str, options: TileOptions, rng: np.random.Generator
+    stack: AlignedStack,
+    windows: Sequence[tuple[str, int, int]],
+    *,
+    classes: Sequence[ClassOptions],
+    task: str,
+    options: TileOptions,
 ) -> Iterator[dict[str, Any]]:
     reader, size = StackReader(stack), options.patch_size
-    for split, row, col in _windows(stack, task=task, options=options, rng=rng):
+    for split, row, col in windows:
         window = reader.read(row, col, height=size, width=size)
         record = _describe(stack, window, row=row, col=col, classes=classes, task=task)
         usable = max(record[f"valid_{name}"] for name in stack.modalities)
         labelled = sum(record[f"class_{item.value}"] for item in classes)
-        if usable >= options.min_valid and (task == "classification" or labelled >= options.min_labelled * size**2):
+        if usable < options.min_valid or not _is_clear(record, stack.modalities, options):
+            continue
+        if task == "classification" or labelled >= options.min_labelled * size**2:
             yield {**record, "split": split}
 
 
-def _windows(
-    stack: AlignedStack, *, task: str, options: TileOptions, rng: np.random.Generator
-) -> Iterator[tuple[str, int, int]]:
-    """Yield split, first row and first column of every candidate patch."""
-    rows, cols = stack.geobox.shape
-    if task == "classification":
-        # A chip is one sample: its middle, padded where it is smaller than a patch.
-        yield stack.split, (rows - options.patch_size) // 2, (cols - options.patch_size) // 2
-        return
-    regions: Iterable[Region] = [Region(split=stack.split, top=0, left=0, bottom=rows, right=cols)]
-    if stack.split == "auto":
-        regions = split_blocks(
-            (rows, cols),
-            block_size=options.block_size,
-            buffer=options.buffer,
-            validation=options.validation,
-            test=options.test,
-            rng=rng,
-        ).regions()
-    for region in regions:
-        for row, col in origins(region, size=options.patch_size, overlap=options.overlap, shape=(rows, cols)):
-            yield region.split, row, col
-
-
-def _with_splits(
-    stacks: Sequence[AlignedStack], *, task: str, options: TileOptions, rng: np.random.Generator
-) -> list[AlignedStack]:
-    """Draw the splits of the scenes that go to one split as a whole."""
-    drawn = {stack.name: stack.split for stack in stacks}
-    three = [s.name for s in stacks if s.split == "by_scene" or (s.split == "auto" and task == "classification")]
-    two = [s.name for s in stacks if s.split == "development"]
-    for names, test in ((three, options.test), (two, 0.0)):
-        order = rng.permutation(names).tolist()
-        held = [round(test * len(names)), round(options.validation * len(names))]
-        held = [
-            max(1, count) if share > 0 else 0 for count, share in zip(held, (test, options.validation), strict=True)
-        ]
-        for position, name in enumerate(order):
-            drawn[name] = "test" if position < held[0] else "validation" if position < sum(held) else "train"
-    return [replace(stack, split=drawn[stack.name]) for stack in stacks]
+def _is_clear(record: Mapping[str, Any], modalities: Sequence[str], options: TileOptions) -> bool:
+    """Whether no modality is known to be cloudier, or placed less surely, than is allowed; what is not known passes."""
+    most, least = options.max_cloud, options.min_registration
+    cloudy = any(most is not None and record[f"cloud_{name}"] > most for name in modalities)
+    astray = any(least is not None and record[f"registration_{name}"] < least for name in modalities)
+    return not cloudy and not astray
 
 
 def _describe(
@@ -178,6 +229,8 @@ def _describe(
         "label": IGNORE if stack.label is None else stack.label, "geometry": footprint(inside),
     }  # fmt: skip
     record |= {f"valid_{name}": float(window.valid[name].mean()) for name in stack.modalities}
+    record |= {f"cloud_{name}": _cloud_share(window, name) for name in stack.modalities}
+    record |= {f"registration_{name}": float(stack.confidence.get(name, np.nan)) for name in stack.modalities}
     if task == "classification":
         record |= {f"class_{item.value}": int(item.value == stack.label) for item in classes}
     else:
@@ -185,20 +238,11 @@ def _describe(
     return record
 
 
-def _training_statistics(
-    index: PatchIndex, stacks: Mapping[str, AlignedStack], modalities: Sequence[Modality]
-) -> dict[str, BandStatistics]:
-    running = {item.name: RunningStatistics(bands=len(item.bands)) for item in modalities}
-    table = index.of_split("train").table
-    readers = {name: StackReader(stacks[name]) for name in table["scene"].unique()}
-    for item in table.itertuples():
-        window = readers[item.scene].read(item.row, item.col, height=item.height, width=item.width)
-        _update(running, window, modalities)
-    return {name: item.result() for name, item in running.items()}
-
-
-def _update(running: Mapping[str, RunningStatistics], window: StackWindow, modalities: Sequence[Modality]) -> None:
-    for modality in modalities:
-        if modality.name in window.image:
-            values = modality.to_network(window.image[modality.name])
-            running[modality.name].update(values, window.valid[modality.name])
+def _cloud_share(window: StackWindow, name: str) -> float:
+    """Share of cloud and shadow among the pixels that a sensor observed; NaN where that is not known."""
+    codes = window.quality.get(name)
+    if codes is None:
+        return float("nan")
+    clouded = np.isin(codes, (Quality.CLOUD, Quality.SHADOW)).sum()
+    observed = clouded + (codes == Quality.CLEAR).sum()
+    return float(clouded / observed) if observed else float("nan")

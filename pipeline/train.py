@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.augment import Augmentation
 from ..datasets.datamodule import PatchDataModule
 from ..datasets.modality import Band, Modality, Unit
 from ..datasets.normalise import Normaliser
+from ..datasets.patch_store import PatchStore
 from ..datasets.patches import PatchIndex
 from ..datasets.stack import AlignedStack
 from ..datasets.statistics import BandStatistics, statistics_from_dict, statistics_to_dict
@@ -17,11 +19,13 @@ from ..models.checkpoint import ModelCard, load_model, model_digest, save_model
 from ..models.errors import CheckpointError
 from ..models.spec import NetworkSpec
 from ..models.utilization import permutation_reliance
-from .config import ClassOptions, Config
+from .config import Config
+from .degradation_options import degradations
 from .errors import RunFolderError
 from .fit import FitResult, fit
 from .predict import Predictor
 from .run_folder import package_versions
+from .scene_options import ClassOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ class TrainingData:
         In the network's order.
     classification
         True for a class a chip.
+    store
+        Where the patches were stored; None reads them from the aligned rasters.
     """
 
     index: PatchIndex
@@ -44,6 +50,7 @@ class TrainingData:
     modalities: Sequence[Modality]
     classes: Sequence[ClassOptions]
     classification: bool
+    store: PatchStore | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,10 +59,16 @@ class TrainingData:
 
     def module(self, config: Config) -> PatchDataModule:
         """Return the loaders."""
+        modalities = tuple(self.modalities)
+        # A network of one sensor sees the degradations of that sensor.
+        wanted = {name: items for name, items in config.train.degradations.items() if name in self.names}
+        augmentation = Augmentation(
+            modalities, geometry=config.train.geometry, degradations=degradations(wanted, modalities=modalities)
+        )
         return PatchDataModule(
             self.index, self.stacks, normaliser=self.normaliser, class_values=[item.value for item in self.classes],
             classification=self.classification, batch_size=config.train.batch_size, workers=config.train.workers,
-            augment=config.train.augment, seed=config.seed,
+            augment=augmentation, seed=config.seed, store=self.store,
         )  # fmt: skip
 
     def class_shares(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -194,5 +207,6 @@ def _describe(modality: Modality) -> dict[str, Any]:
 
 def _modality(record: Mapping[str, Any]) -> Modality:
     return Modality(
-        name=record["name"], bands=tuple(Band(**{**band, "unit": Unit(band["unit"])}) for band in record["bands"])
+        name=record["name"],
+        bands=tuple(Band(**{**band, "unit": Unit(band["unit"]), "planck": None}) for band in record["bands"]),
     )

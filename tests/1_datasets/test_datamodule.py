@@ -1,15 +1,23 @@
 """Loaders: equal seeds give equal batches, every patch once an epoch, the same with and without worker processes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from strategies import InventedStack, north_up
+from strategies import InventedStack, north_up, write_tiff
+from torch.utils.data import DataLoader
 
+from equipoise.datasets.augment import Augmentation
 from equipoise.datasets.datamodule import PatchDataModule
+from equipoise.datasets.degrade import Speckle
 from equipoise.datasets.errors import DatasetError
 from equipoise.datasets.modality import Band, Modality, Unit
 from equipoise.datasets.normalise import Normaliser
+from equipoise.datasets.patch_dataset import PatchDataset
+from equipoise.datasets.patch_store import write_store
 from equipoise.datasets.patches import PatchIndex, footprint
+from equipoise.datasets.stack import AlignedStack
 from equipoise.datasets.statistics import BandStatistics
 
 GRID = north_up(64, 64)
@@ -29,25 +37,33 @@ def stack(tmp_path_factory):
     return invented.write(tmp_path_factory.mktemp("stack"))
 
 
-def module_of(stack, *, train=16, validation=3, classification=False, **options):
-    places = [(row, col) for row in range(0, 64, SIZE) for col in range(0, 64, SIZE)]
+def index_of(stack, places, *, train=None):
+    train = len(places) if train is None else train
     rows = [
         {
             "scene": stack.name, "row": row, "col": col, "height": SIZE, "width": SIZE, "label": number % 3,
             "split": "train" if number < train else "validation", "valid_eo": 1.0, "valid_sar": 1.0,
-            "geometry": footprint(GRID[row : row + SIZE, col : col + SIZE]),
+            "geometry": footprint(GRID[:SIZE, :SIZE]),
         }
-        for number, (row, col) in enumerate(places[: train + validation])
+        for number, (row, col) in enumerate(places)
     ]  # fmt: skip
+    return PatchIndex.from_rows(rows, modalities=("eo", "sar"), georeferenced=True)
+
+
+def normaliser():
     statistics = {
         item.name: BandStatistics(mean=(0.0,) * len(item.bands), std=(1.0,) * len(item.bands), count=1)
         for item in MODALITIES
     }
-    settings = {"batch_size": 4, "workers": 0, "augment": True, "seed": 0} | options
+    return Normaliser(modalities=MODALITIES, training=statistics)
+
+
+def module_of(stack, *, train=16, validation=3, classification=False, **options):
+    places = [(row, col) for row in range(0, 64, SIZE) for col in range(0, 64, SIZE)]
+    settings = {"batch_size": 4, "workers": 0, "augment": Augmentation(MODALITIES), "seed": 0} | options
     return PatchDataModule(
-        PatchIndex.from_rows(rows, modalities=("eo", "sar"), georeferenced=True), {stack.name: stack},
-        normaliser=Normaliser(modalities=MODALITIES, training=statistics), class_values=(0, 1, 2),
-        classification=classification, **settings,
+        index_of(stack, places[: train + validation], train=train), {stack.name: stack}, normaliser=normaliser(),
+        class_values=(0, 1, 2), classification=classification, **settings,
     )  # fmt: skip
 
 
@@ -106,14 +122,14 @@ def test_a_later_epoch_is_the_same_whether_or_not_the_earlier_ones_were_drawn(st
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}])
 def test_another_seed_or_epoch_gives_another_order(stack, other):
-    plain = {"augment": False}
+    plain = {"augment": None}
     changed = batches(module_of(stack, **plain, seed=other.get("seed", 0)), epoch=other.get("epoch", 0))
     assert not equal(batches(module_of(stack, **plain)), changed)
     assert fingerprints(changed) == fingerprints(batches(module_of(stack, **plain)))
 
 
 def test_augmentation_changes_the_geometry_and_not_the_order(stack):
-    turned, plain = batches(module_of(stack)), batches(module_of(stack, augment=False))
+    turned, plain = batches(module_of(stack)), batches(module_of(stack, augment=None))
     assert not equal(turned, plain)
     for one, other in zip(turned, plain, strict=True):
         np.testing.assert_allclose(
@@ -166,6 +182,61 @@ def test_a_worker_process_gives_the_same_batches(stack):
     alone = module_of(stack, train=6, seed=2)
     expected = batches(alone)
     assert equal(batches(module_of(stack, train=6, seed=2, workers=1)), expected)
+
+
+@pytest.fixture(scope="module")
+def blocked(tmp_path_factory):
+    """A scene in many compressed blocks: only those that were read are in the parent's cache when it forks."""
+    folder = tmp_path_factory.mktemp("blocked")
+    rng, grid = np.random.default_rng(0), north_up(512, 512)
+    options = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"}
+    present = {
+        item.name: write_tiff(
+            folder / f"{item.name}.tif", rng.normal(size=(len(item.bands), 512, 512)).astype(np.float32), grid,
+            nodata=np.nan, **options,
+        )
+        for item in MODALITIES
+    }  # fmt: skip
+    return AlignedStack(name="blocked", geobox=grid, modalities=("eo", "sar"), present=present)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+# Forking a process with threads is what later Pythons warn of, and what this test is about.
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+# Two workers are needed to get in each other's way, also on a machine of one core.
+@pytest.mark.filterwarnings("ignore:.*will create 2 worker processes.*:UserWarning")
+def test_files_that_the_parent_has_open_do_no_harm_to_forked_workers(blocked, tmp_path, stored):
+    """A handle shared over a fork shares its position in the file: workers then read each other's bytes."""
+    rng = np.random.default_rng(1)
+    index = index_of(blocked, [tuple(place) for place in rng.integers(0, 480, (200, 2)).tolist()])
+    store = write_store(tmp_path / "store", index, {"blocked": blocked}, fingerprint="1") if stored else None
+    dataset = PatchDataset(
+        index, {"blocked": blocked}, normaliser=normaliser(), class_values=(0,), classification=False, store=store
+    )
+    dataset[0]
+    forked = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    found = [flat(sample) for sample in forked]
+    assert all(equal_batches(sample, flat(dataset[position])) for position, sample in enumerate(found))
+
+
+def test_a_store_gives_the_same_batches(stack, tmp_path):
+    plain = module_of(stack, seed=3)
+    store = write_store(tmp_path / "store", plain.index, {stack.name: stack}, fingerprint="1")
+    stored = module_of(stack, seed=3, store=store)
+    assert equal(batches(stored, epoch=2), batches(plain, epoch=2))
+    assert equal(batches(stored, "validation", epoch=None), batches(plain, "validation", epoch=None))
+
+
+def test_degradations_come_before_normalisation_and_keep_to_seed_epoch_and_position(stack):
+    """Speckle of one look on the radar alone: other values each epoch, the same whenever the epoch is drawn again."""
+    sar = tuple(replace(band, unit=Unit.LINEAR_POWER) for band in MODALITIES[1].bands)
+    declared = (MODALITIES[0], replace(MODALITIES[1], bands=sar))
+    speckled = Augmentation(declared, geometry="none", degradations={"sar": [Speckle(looks=1.0)]})
+    first, again, plain = (batches(module_of(stack, augment=item)) for item in (speckled, speckled, None))
+    assert equal(first, again)
+    for one, other in zip(first, plain, strict=True):
+        assert torch.equal(one["image"]["eo"], other["image"]["eo"])
+        assert not torch.equal(one["image"]["sar"], other["image"]["sar"])
 
 
 def test_a_loader_that_is_iterated_again_gives_the_same_batches(stack):

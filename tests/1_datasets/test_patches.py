@@ -15,10 +15,12 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from strategies import InventedStack, geoboxes, north_up, valid_masks
 
+from equipoise.datasets.augment import Augmentation
 from equipoise.datasets.errors import DatasetError
 from equipoise.datasets.modality import Band, Modality, Unit
 from equipoise.datasets.normalise import Normaliser
-from equipoise.datasets.patches import PatchDataset, PatchIndex, footprint
+from equipoise.datasets.patch_dataset import PatchDataset
+from equipoise.datasets.patches import PatchIndex, footprint
 from equipoise.datasets.stack import IGNORE
 from equipoise.datasets.statistics import BandStatistics
 
@@ -64,7 +66,8 @@ def dataset_of(stack, *rows, classification=False, augment_seed=None, scenes=Non
     normaliser = Normaliser(modalities=MODALITIES, training=STATISTICS, scenes=scenes)
     return PatchDataset(
         index_of(*rows), {stack.name: stack}, normaliser=normaliser, class_values=(7, 0),
-        classification=classification, augment_seed=augment_seed,
+        classification=classification, augment=None if augment_seed is None else Augmentation(MODALITIES),
+        augment_seed=augment_seed or 0,
     )  # fmt: skip
 
 

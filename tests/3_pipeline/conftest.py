@@ -21,9 +21,10 @@ from equipoise.datasets.raster import cog_writer
 from equipoise.datasets.stack import AlignedStack
 from equipoise.datasets.statistics import BandStatistics
 from equipoise.models.features import Features
-from equipoise.pipeline.config import ClassOptions, load_config
+from equipoise.pipeline.config import load_config
 from equipoise.pipeline.predict import Predictor
 from equipoise.pipeline.run_folder import RunFolder
+from equipoise.pipeline.scene_options import ClassOptions
 from equipoise.pipeline.stages import Run
 from equipoise.pipeline.templates import template_record
 

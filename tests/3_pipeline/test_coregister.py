@@ -11,10 +11,11 @@ from odc.geo.geobox import GeoBox
 from equipoise.datasets.errors import SceneError
 from equipoise.datasets.raster import cog_writer
 from equipoise.datasets.stack import AlignedStack
-from equipoise.pipeline.config import CoregisterOptions, ModalityOptions
 from equipoise.pipeline.coregister import coregister
 from equipoise.pipeline.errors import AlignmentError
+from equipoise.pipeline.scene_options import ModalityOptions
 from equipoise.pipeline.scenes import SceneFiles
+from equipoise.pipeline.stage_options import CoregisterOptions
 
 GRID = GeoBox((96, 80), Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0), "EPSG:32633")
 PLAIN = ModalityOptions(unit="digital_number", bands=["value"])

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from equipoise.models.network import FusionUNet, NetworkSpec
 from equipoise.pipeline import predict as module
-from equipoise.pipeline.config import PredictOptions
 from equipoise.pipeline.errors import PipelineError
 from equipoise.pipeline.predict import check_bands, predict_scene, reliance_grid
 from equipoise.pipeline.predict_scenes import predict_scenes
+from equipoise.pipeline.stage_options import PredictOptions
 
 BANDS = {"eo": 2, "sar": 1}
 CLASSES = 3
@@ -326,7 +326,7 @@ torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[2])
 import conftest
 from equipoise.datasets.stack import AlignedStack
-from equipoise.pipeline.config import PredictOptions
+from equipoise.pipeline.stage_options import PredictOptions
 from equipoise.pipeline.predict import predict_scene
 
 CLASSES, WIDTH = 8, 128

@@ -1,0 +1,136 @@
+"""Options of the stages: one class each."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from .degradation_options import DegradationOptions
+from .options import Options, Share, Slug
+
+
+class CoregisterOptions(Options):
+    """Bring every modality onto the reference grid."""
+
+    reference: str | None = Field(None, description="Modality that defines the grid; null: the first one declared.")
+    method: Literal["gradient", "none"] = Field(
+        "gradient", description="gradient: one sub-pixel shift a modality, from edges; none: the files' own positions."
+    )
+    max_shift_m: float = Field(250.0, gt=0, description="Largest shift looked for, metres.")
+    min_confidence: Share = Field(
+        0.3, description="Below this confidence, 0 to 1, a measured shift is not applied; the file's position is kept."
+    )
+
+
+class TileOptions(Options):
+    """Cut the aligned scenes into patches and give them to splits."""
+
+    patch_size: int = Field(128, ge=1, description="Edge of a patch, px.")
+    overlap: int = Field(0, ge=0, description="Least overlap of neighbouring patches, px.")
+    min_valid: Share = Field(0.5, description="Least usable share that one modality at least must have.")
+    min_labelled: Share = Field(0.1, description="Least labelled share of a training, validation or test patch.")
+    max_cloud: Share | None = Field(
+        None, description="Largest share of cloud and shadow that a modality may have, where known; null: no limit."
+    )
+    min_registration: Share | None = Field(
+        None, description="Least confidence of each modality's position, where known; null: no limit."
+    )
+    block_size: int = Field(256, ge=1, description="Edge of the split blocks, px (scenes with split: auto).")
+    buffer: int = Field(16, ge=0, description="Least distance between pixels of different splits, px.")
+    validation: Share = Field(0.15, description="Share of blocks or scenes for validation.")
+    test: Share = Field(0.2, description="Share of blocks or scenes for test.")
+    normalisation: Literal["training", "scene"] = Field(
+        "training",
+        description="training: statistics of the training split; scene: each scene by its own (display products).",
+    )
+    store: Literal["none", "npy"] = Field(
+        "npy",
+        description="npy: also keep the patches uncompressed, several times faster to load; none: read aligned files.",
+    )
+    chips: bool = Field(False, description="Also write each patch as GeoTIFFs under chips/, for other tools.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TileOptions":
+        if self.overlap >= self.patch_size:
+            raise ValueError(f"overlap is {self.overlap}; wanted less than patch_size ({self.patch_size})")
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test leave nothing to train on; wanted a sum below 1")
+        return self
+
+
+class TrainOptions(Options):
+    """Fit the fusion network."""
+
+    encoder: str = Field("resnet18", description="smp or timm (tu-...) encoder, one a modality.")
+    depth: int = Field(4, ge=2, le=5, description="Encoder stages.")
+    decoder_channels: list[int] = Field([128, 64, 32, 16], description="Decoder widths, one a stage.")
+    fusion: Literal["mean"] = Field("mean", description="mean: over the modalities present, at each scale.")
+    strategy: Literal["joint", "subset_sampling"] = Field(
+        "subset_sampling", description="subset_sampling: each sample sees a random subset of its modalities."
+    )
+    epochs: int = Field(30, ge=1, description="Passes over the training patches.")
+    batch_size: int = Field(8, ge=2, description="Patches a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak of the one-cycle schedule.")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW.")
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: by inverse square-root share.")
+    geometry: Literal["none", "d4", "affine"] = Field(
+        "d4",
+        description="Random geometry, shared by all modalities. d4: a symmetry of the square; affine: also a small "
+        "rotation, scale and shift.",
+    )
+    degradations: dict[Slug, list[DegradationOptions]] = Field(
+        {}, description="Modality -> what may be wrong with its training patches, in order (docs/degradations.md)."
+    )
+    workers: int = Field(0, ge=0, description="Loader processes.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainOptions":
+        if len(self.decoder_channels) != self.depth:
+            raise ValueError(
+                f"decoder_channels has {len(self.decoder_channels)} values; wanted one a stage (depth: {self.depth})"
+            )
+        return self
+
+
+class EvaluateOptions(Options):
+    """Measure the network on the test split."""
+
+    single_modality: bool = Field(
+        True, description="Also train one network for each modality alone, with the same budget, to compare with."
+    )
+    rolls: int = Field(3, ge=1, description="Roll derangements of the permutation utilization.")
+    bootstrap: int = Field(1000, ge=100, description="Resamples for the intervals.")
+
+
+class PredictOptions(Options):
+    """Make maps of whole scenes."""
+
+    model: Path | None = Field(None, description="Model folder; null: the one that this run trains.")
+    scenes: list[str] | None = Field(None, description="Scene names; null: all.")
+    tile: int = Field(256, ge=32, description="Edge of the windows given to the network, px.")
+    overlap: int = Field(64, ge=0, description="Overlap over which neighbouring windows are blended, px.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Windows a network call; null: 1 on the CPU (fits its caches), 8 on a GPU."
+    )
+    reliance: Literal["none", "shapley"] = Field("shapley", description="shapley: exact, over all subsets.")
+    reliance_tile: int = Field(32, ge=8, description="Edge of a pixel of the reliance map, scene px.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PredictOptions":
+        if self.overlap % 2 or self.overlap > self.tile // 2:
+            raise ValueError(f"overlap is {self.overlap}; wanted an even number of at most tile / 2 ({self.tile // 2})")
+        if (self.tile - self.overlap) % self.reliance_tile:
+            raise ValueError(
+                f"tile - overlap is {self.tile - self.overlap}; wanted a multiple of reliance_tile "
+                f"({self.reliance_tile})"
+            )
+        return self
+
+
+class ReportOptions(Options):
+    """Write the report."""
+
+    title: str | None = Field(None, description="Heading; null: the run's name.")
+    max_scenes: int = Field(6, ge=1, description="Most scenes that are shown with pictures.")
