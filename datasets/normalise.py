@@ -58,6 +58,8 @@ class Normaliser:
             if working is None:
                 images[modality.name] = np.zeros((len(modality.bands), height, width), dtype=np.float32)
                 continue
-            values = self.of_scene(scene, modality.name).normalise(modality.to_network(working))
-            images[modality.name] = values * window.valid[modality.name]
+            values = modality.to_network(working)
+            self.of_scene(scene, modality.name).normalise(values, out=values)
+            np.copyto(values, 0, where=~window.valid[modality.name])
+            images[modality.name] = values
         return images

@@ -37,11 +37,17 @@ class BandStatistics:
     percentiles: tuple[tuple[float, ...], ...] | None = None
     resolution: tuple[float, ...] | None = None
 
-    def normalise(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring (band, y, x) in network units to zero mean and unit deviation; NaN becomes 0."""
+    def normalise(self, image: NDArray[np.float32], *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Bring (band, y, x) in network units to zero mean and unit deviation; NaN becomes 0.
+
+        The result is a new array, or ``out``, which may be ``image`` itself.
+        """
         mean = np.asarray(self.mean, dtype=np.float32)[:, None, None]
         std = np.asarray(self.std, dtype=np.float32)[:, None, None]
-        return np.nan_to_num((image - mean) / std, nan=0.0)
+        values = np.subtract(image, mean, out=out)
+        values /= std
+        np.copyto(values, 0, where=np.isnan(values))
+        return values
 
 
 @dataclass(kw_only=True)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import yaml
 
+from equipoise.datasets.errors import DatasetError
 from equipoise.models.checkpoint import model_digest
 from equipoise.pipeline.config import load_config
 from equipoise.pipeline.errors import ConfigError, PipelineError, RunFolderError
@@ -82,6 +83,7 @@ def test_changed_inputs_touch_everything(bind, light_record, embedded_scene, tmp
 
 @pytest.mark.parametrize(
     ("stage", "name"), [("coregister", "aligned/embedded/sar.tif"), ("tile", "patches.parquet"),
+                        ("tile", "patches/sar.npy"),
                         ("train", "model/model.safetensors"), ("evaluate", "metrics.json"),
                         ("predict", "predictions/embedded.classes.tif")],
 )  # fmt: skip
@@ -108,6 +110,33 @@ def test_force_removes_what_the_stage_left_and_gives_the_same_maps(bind):
     _, now = run.do("predict", force=True)
     assert now
     assert {path.name: path.read_bytes() for path in (run.folder.root / "predictions").glob("[!.]*")} == maps
+
+
+def test_training_reads_the_patch_store_alone_and_gives_what_the_rasters_give(bind):
+    weights = []
+    for store in ("npy", "none"):
+        run = bind(copy=True, train={"epochs": 1}, tile={"store": store})
+        run.do("tile")
+        assert (run.folder.root / "patches").is_dir() == (store == "npy")
+        if store == "npy":
+            for path in (run.folder.root / "aligned/embedded").glob("*.tif"):
+                path.write_bytes(bytes(path.stat().st_size))
+        run.do("train")
+        weights.append((run.model_folder / "model.safetensors").read_bytes())
+        shutil.rmtree(run.folder.root)
+    assert weights[0] == weights[1]
+
+
+def test_a_damaged_patch_store_is_refused_and_made_anew_by_force(bind):
+    run = bind(copy=True, train={"epochs": 1})
+    path = run.folder.root / "patches/eo.npy"
+    whole = path.read_bytes()
+    path.write_bytes(b"no array" + whole[8:])
+    with pytest.raises(DatasetError, match=r"eo\.npy: found no readable part .* `equipoise tile --force`"):
+        run.do("train")
+    run.do("tile", force=True)
+    assert path.read_bytes() == whole
+    assert run.do("train")[1]
 
 
 def test_a_model_from_elsewhere_needs_no_training(bind, trained_run, tmp_path):
