@@ -12,6 +12,9 @@ BINS = 8192
 #: Narrowest bin as a power of two below the largest magnitude: float32 has no finer values.
 _FINEST = 24
 
+#: Narrowest bin of all as a power of two: that of a band of zeros, which any later value may widen.
+_LEAST = -1000
+
 
 @dataclass(kw_only=True)
 class RunningHistogram:
@@ -60,7 +63,7 @@ class RunningHistogram:
         return tuple(((self.first + bins + within) * self.width).tolist())
 
     def _finest(self) -> int:
-        return int(np.frexp(self.largest)[1]) - _FINEST if self.largest > 0 else -_FINEST
+        return int(np.frexp(self.largest)[1]) - _FINEST if self.largest > 0 else _LEAST
 
     def _spread(self, low: float, high: float) -> int:
         """Bins from the lowest to the highest value, those to come included."""

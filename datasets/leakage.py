@@ -1,13 +1,17 @@
 """The leakage check: no pixel of one split comes within the buffer of a pixel of another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from .errors import SplitError
 from .ground_distance import areas_of, near_pairs
+
+#: Windows that are looked up at once: bounds the memory of candidate pairs.
+_CHUNK = 10_000
 
 #: Split, first row, first column, height, width of a patch on its scene's grid.
 PatchWindow = tuple[str, int, int, int, int]
@@ -36,18 +40,26 @@ def check_leakage(windows: Sequence[PatchWindow], *, buffer: int) -> None:
     boxes = np.array([window[1:] for window in windows], dtype=np.int64).reshape(-1, 4)
     top, left = boxes[:, 0], boxes[:, 1]
     bottom, right = top + boxes[:, 2], left + boxes[:, 3]
-    tree = shapely.STRtree(shapely.box(left, top, right, bottom))
+    whole = shapely.box(left, top, right, bottom)
     grown = shapely.box(left - buffer, top - buffer, right + buffer, bottom + buffer)
-    for split in np.unique(splits):
-        own = np.flatnonzero(splits == split)
-        i, j = tree.query(grown[own]).astype(np.int64)
-        i = own[i]
-        i, j = i[splits[i] != splits[j]], j[splits[i] != splits[j]]
+    for split, part in _parts(splits):
+        # A tree of the others alone: patches of one split overlap by the hundred, and their pairs fill the memory.
+        others = np.flatnonzero(splits != split)
+        i, j = shapely.STRtree(whole[others]).query(grown[part]).astype(np.int64)
+        i, j = part[i], others[j]
         vertical = np.maximum(top[i] - bottom[j], top[j] - bottom[i])
         horizontal = np.maximum(left[i] - right[j], left[j] - right[i])
         if (leaks := np.flatnonzero(np.maximum(vertical, horizontal) < buffer)).size:
-            pair = min((int(i[leak]), int(j[leak])) for leak in leaks)
+            pair = min(sorted((int(i[leak]), int(j[leak]))) for leak in leaks)
             raise SplitError(_refusal(windows[pair[0]], windows[pair[1]], buffer=buffer))
+
+
+def _parts(splits: NDArray[np.str_]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Yield each split but the largest, and some of its windows at a time."""
+    names, counts = np.unique(splits, return_counts=True)
+    for name in names[np.argsort(counts, kind="stable")][:-1]:
+        own = np.flatnonzero(splits == name)
+        yield from ((str(name), own[start : start + _CHUNK]) for start in range(0, len(own), _CHUNK))
 
 
 def _refusal(one: PatchWindow, other: PatchWindow, *, buffer: int) -> str:

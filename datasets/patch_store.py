@@ -37,7 +37,7 @@ class PatchStore:
     Raises
     ------
     DatasetError
-        If the folder holds no finished store.
+        If the folder holds no finished store, or a file of it is gone or not as it was written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,8 +47,11 @@ class PatchStore:
             self.fingerprint: str = record["fingerprint"]
             self._shape = (int(record["height"]), int(record["width"]))
             self._position = {(scene, row, col): n for n, (scene, row, col) in enumerate(record["patches"])}
-            self._files: dict[str, str] = dict(record["files"])
-        except (OSError, LookupError, TypeError, ValueError) as error:
+            self._files: dict[str, str] = {}
+            for name, (dtype, shape) in record["arrays"].items():
+                self._files[name] = _file_name(name)
+                _check(folder / self._files[name], np.dtype(dtype), tuple(shape))
+        except (OSError, LookupError, TypeError, ValueError, AttributeError, SyntaxError) as error:
             raise DatasetError(
                 f"{folder}: found no readable patch store ({type(error).__name__}: {' '.join(str(error).split())}); "
                 "wanted what `tile.store` writes; run `equipoise tile --force`"
@@ -95,12 +98,24 @@ class PatchStore:
         return _map(os.getpid(), self.folder / self._files[name], self.fingerprint)
 
 
+def _check(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Compare header and length of a file with what was written; ValueError or OSError where they differ."""
+    with path.open("rb") as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError(f"{path.name} has another format")
+        found_shape, _, found_dtype = np.lib.format.read_array_header_1_0(stream)
+        begin = stream.tell()
+    size = begin + dtype.itemsize * int(np.prod(shape))
+    if (found_shape, found_dtype, path.stat().st_size) != (shape, dtype, size):
+        raise ValueError(f"{path.name} holds {found_dtype} {found_shape} in {path.stat().st_size} bytes")
+
+
 @lru_cache(maxsize=64)
 def _map(process: int, path: Path, fingerprint: str) -> NDArray[Any]:
     del process, fingerprint  # parts of the key: a store that was written anew is mapped anew
     try:
-        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        mapped: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, SyntaxError) as error:
         raise DatasetError(
             f"{path}: found no readable part of a patch store ({error}); wanted it whole; run `equipoise tile --force`"
         ) from error
@@ -157,7 +172,7 @@ def write_store(
     _flush(arrays)
     record = {
         "fingerprint": fingerprint, "height": height, "width": width, "patches": [row[:3] for row in rows],
-        "files": {name: _file_name(name) for name in arrays},
+        "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
     }  # fmt: skip
     del arrays
     (partial / "progress.json").unlink(missing_ok=True)
@@ -230,6 +245,8 @@ def _arrays(
 
 def _file_name(name: str) -> str:
     kind, _, modality = name.partition(" ")
+    if modality != Path(modality).name:
+        raise ValueError(f"a modality named {modality!r}")
     return {"image": f"{modality}.npy", "quality": f"{modality}.quality.npy", "labels": "labels.npy"}[kind]
 
 

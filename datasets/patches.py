@@ -102,7 +102,22 @@ class PatchIndex:
 
 
 def footprint(geobox: GeoBox) -> shapely.Geometry:
-    """Return a grid's outline in EPSG:4326, or in pixel coordinates where it has no CRS."""
+    """Return a grid's outline in EPSG:4326, or in pixel coordinates where it has no CRS.
+
+    An outline that crosses the antimeridian is two polygons; one around a pole is a box of all longitudes.
+    """
     if geobox.crs is None:
         return shapely.box(0, 0, geobox.shape[1], geobox.shape[0])
-    return geobox.extent.to_crs(INDEX_CRS).geom
+    outline = geobox.extent.to_crs(INDEX_CRS).geom
+    west, south, east, north = outline.bounds
+    if east - west <= 180:
+        return outline
+    east_of = shapely.transform(outline, lambda lon, lat: (np.where(lon < 0, lon + 360, lon), lat), interleaved=False)
+    if np.ptp(shapely.get_coordinates(east_of)[:, 0]) > 180:
+        return shapely.box(-180, -90, 180, north) if north + south < 0 else shapely.box(-180, south, 180, 90)
+    beyond = shapely.transform(
+        shapely.intersection(east_of, shapely.box(180, -90, 540, 90)),
+        lambda lon, lat: (lon - 360, lat),
+        interleaved=False,
+    )
+    return shapely.union(shapely.intersection(east_of, shapely.box(-180, -90, 180, 90)), beyond)

@@ -91,7 +91,7 @@ class RunningStatistics:
             histogram.update(band)
 
     def result(self) -> BandStatistics:
-        """Return the statistics so far; a constant band gets deviation 1, so that it normalises to 0.
+        """Return the statistics so far; a band that varies by rounding alone gets deviation 1: it normalises to 0.
 
         Raises
         ------

@@ -1,5 +1,6 @@
 """Chips on disk for other tools: every patch of the index as one small GeoTIFF a modality, and one of its labels."""
 
+import json
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -17,12 +18,13 @@ from ..datasets.stack import IGNORE, AlignedStack, StackReader
 from .progress import track
 from .run_folder import write_text
 
-_MARK = ".fingerprint"
+#: What the chips are made of, while they are written; the list of them, when they are complete.
+_MARK, _LIST = ".fingerprint", "chips.json"
 
 
 def write_chips(
     folder: Path, index: PatchIndex, stacks: Mapping[str, AlignedStack], *, fingerprint: str
-) -> Path:  # fmt: skip
+) -> list[Path]:  # fmt: skip
     """Write ``<split>/<scene>_<row>_<col>/<modality>.tif`` and ``labels.tif`` for every patch.
 
     Images are float32 in working units (radar in linear power) with nodata NaN, labels uint8 with nodata 255. A patch
@@ -41,10 +43,10 @@ def write_chips(
 
     Returns
     -------
-    The file that marks the chips as complete.
+    The list of the chips (``chips.json``), and the chips.
     """
-    if _marked(folder, fingerprint):
-        return folder / _MARK
+    if (known := _finished(folder, fingerprint)) is not None:
+        return known
     partial = folder.with_name(f".{folder.name}.partial")
     if not _marked(partial, fingerprint):
         shutil.rmtree(partial, ignore_errors=True)
@@ -58,10 +60,24 @@ def write_chips(
         chip = partial / split / f"{scene}_{row}_{col}"
         if not chip.is_dir():
             _write_chip(chip, readers[scene], row, col, shape=(height, width))
+    (partial / _MARK).unlink()
+    files = {path.relative_to(partial).as_posix(): path.stat().st_size for path in sorted(partial.rglob("*.tif"))}
+    write_text(partial / _LIST, json.dumps({"fingerprint": fingerprint, "files": files}))
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
-    return folder / _MARK
+    return [folder / _LIST, *(folder / name for name in files)]
+
+
+def _finished(folder: Path, fingerprint: str) -> list[Path] | None:
+    """Return what is there of the same fingerprint, if it is whole."""
+    try:
+        record = json.loads((folder / _LIST).read_text(encoding="utf-8"))
+        files = {folder / name: size for name, size in record["files"].items()}
+        whole = record["fingerprint"] == fingerprint and all(path.stat().st_size == n for path, n in files.items())
+    except (OSError, LookupError, TypeError, ValueError, AttributeError):
+        return None
+    return [folder / _LIST, *files] if whole else None
 
 
 def _marked(folder: Path, fingerprint: str) -> bool:

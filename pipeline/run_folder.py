@@ -5,13 +5,17 @@ import json
 import logging
 import os
 import platform
+import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from .. import __version__
 from .errors import RunFolderError
@@ -124,6 +128,24 @@ class RunFolder:
             result[str(path)] = known[2]
         return result
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from working in this folder; a process that is killed lets go of it.
+
+        Raises
+        ------
+        RunFolderError
+            If another process works in it.
+        """
+        try:
+            with FileLock(self.root / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise RunFolderError(
+                f"{self.root}: found another Equipoise command at work in this run folder; wanted one at a time; wait "
+                "for it, or choose another folder with -o"
+            ) from error
+
     def finished(self, stage: str, fingerprint: str) -> StageRecord | None:
         """Return the record of ``stage`` if it was done for this fingerprint and all its outputs are there."""
         record = self.stages.get(stage)
@@ -137,7 +159,13 @@ class RunFolder:
         return record
 
     def run(
-        self, stage: str, fingerprint: str, action: Callable[[], tuple[list[Path], dict[str, Any]]], *, force: bool
+        self,
+        stage: str,
+        fingerprint: str,
+        action: Callable[[], tuple[list[Path], dict[str, Any]]],
+        *,
+        force: bool,
+        scratch: Sequence[str] = (),
     ) -> tuple[StageRecord, bool]:
         """Do a stage unless it is done; return its record and whether it was done now.
 
@@ -149,11 +177,16 @@ class RunFolder:
             Does the work; returns the files written and the figures to keep.
         force
             Do it again in any case.
+        scratch
+            Folders that are thrown away first where ``force`` is set.
         """
         if not force and (known := self.finished(stage, fingerprint)) is not None:
             return known, False
         self.stages.pop(stage, None)
         self.save()
+        # Only now: a kill in between must not leave a record of what is gone.
+        for name in scratch if force else ():
+            shutil.rmtree(self.root / name, ignore_errors=True)
         began = time.perf_counter()
         outputs, figures = action()
         record = StageRecord(

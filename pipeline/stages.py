@@ -1,7 +1,6 @@
 """The stages in order, each joined to the run folder: what it depends on, what it reads, what it leaves."""
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -79,12 +78,10 @@ class Run:
                     f"'{stage}'; run `equipoise {needed}`, or `equipoise run` for all stages"
                 )
         action = getattr(self, f"_{stage}")
-        # Only now: a refused command must not change what is on record of a finished run.
-        write_text(self.folder.root / "config.yaml", commented_yaml(self.config))
-        if force:
-            for name in _SCRATCH[stage]:
-                shutil.rmtree(self.folder.root / name, ignore_errors=True)
-        return self.folder.run(stage, self.fingerprint(stage), action, force=force)
+        with self.folder.locked():
+            # Only now: a refused command must not change what is on record of a finished run.
+            write_text(self.folder.root / "config.yaml", commented_yaml(self.config))
+            return self.folder.run(stage, self.fingerprint(stage), action, force=force, scratch=_SCRATCH[stage])
 
     def _needs(self, stage: str) -> tuple[str, ...]:
         return {
@@ -229,7 +226,7 @@ class Run:
         )  # fmt: skip
 
     def _predictor(self) -> Any:
-        from .tile import scene_statistics
+        from ..datasets.training_statistics import scene_statistics
         from .train import load_predictor
 
         predictor = load_predictor(self.model_folder, device=self.config.predict.device)
@@ -255,7 +252,7 @@ def _with_sources(path: Path) -> list[Path]:
 #: Folders that a forced stage throws away, so that nothing of the old result is taken for the new one.
 _SCRATCH: Mapping[str, tuple[str, ...]] = {
     "coregister": ("aligned",),
-    "tile": ("patches", "chips"),
+    "tile": ("patches", ".patches.partial", "chips", ".chips.partial"),
     "train": ("checkpoints/fusion",),
     "evaluate": ("checkpoints/single",),
     "predict": ("predictions",),

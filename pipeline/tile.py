@@ -19,8 +19,7 @@ from ..datasets.split_scenes import draw_scenes
 from ..datasets.splits import SPLITS, Region, origins
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
 from ..datasets.statistics import BandStatistics
-from ..datasets.training_statistics import scene_statistics as scene_statistics
-from ..datasets.training_statistics import training_statistics
+from ..datasets.training_statistics import scene_statistics, training_statistics
 from .chip_export import write_chips
 from .errors import PipelineError
 from .progress import track
@@ -145,7 +144,7 @@ def _copies(
         )  # fmt: skip
         written += sorted(path for path in store.folder.iterdir() if path.is_file())
     if options.chips:
-        written += [write_chips(folder / CHIPS, index, stacks, fingerprint=mark)]
+        written += write_chips(folder / CHIPS, index, stacks, fingerprint=mark)
     for name, is_wanted in ((STORE, options.store != "none"), (CHIPS, options.chips)):
         if not is_wanted:
             shutil.rmtree(folder / name, ignore_errors=True)

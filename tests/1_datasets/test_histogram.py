@@ -37,6 +37,11 @@ def test_counts_do_not_depend_on_the_chunks_or_their_order(parts, order):
     assert once.counts.sum() == whole.size
 
 
+def test_zeros_that_come_first_widen_no_bin():
+    zeros, small = np.zeros(3), np.array([1e-5, 9e-6])
+    assert streamed([zeros, small]).width == streamed([small, zeros]).width < 1e-8
+
+
 @given(parts=st.lists(values, min_size=1, max_size=4))
 def test_memory_is_bounded_and_the_width_is_a_small_part_of_the_range(parts):
     histogram, whole = streamed(parts), np.concatenate(parts).astype(np.float64)

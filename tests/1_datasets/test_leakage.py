@@ -1,6 +1,7 @@
 """The leakage check refuses exactly what is too close: on one grid, between grids, across zones."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -41,6 +42,18 @@ def test_a_planted_leak_is_named():
     with pytest.raises(SplitError, match=r"row 80, column 0 .* validation patch at row 96, column 20"):
         check_leakage(windows, buffer=8)
     check_leakage(windows, buffer=4)
+
+
+def test_a_dense_cover_takes_little_memory():
+    """40 000 patches with 94 % overlap: their pairs within one split would take 2.4 GB."""
+    windows = [("train", row, col, 128, 128) for row in range(0, 1600, 8) for col in range(0, 1600, 8)]
+    tracemalloc.start()
+    check_leakage([*windows, ("test", 0, 1800, 128, 128)], buffer=16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+    with pytest.raises(SplitError, match="column 1720"):
+        check_leakage([*windows, ("test", 0, 1720, 128, 128)], buffer=16)
 
 
 def test_patches_of_one_split_may_overlap_and_none_at_all_leak_nothing():

@@ -147,23 +147,42 @@ def test_an_interrupted_store_of_another_fingerprint_is_thrown_away(stacks, tmp_
     assert_equal(store.read(0, stacks["a"]), StackReader(stacks["a"]).read(0, 0, height=SIZE, width=SIZE))
 
 
-@pytest.mark.parametrize("damage", ["no folder", "no description", "torn description", "torn part", "no part"])
-def test_a_damaged_store_is_one_clear_error(stacks, tmp_path, damage):
+DAMAGE = (
+    "no folder", "no description", "torn description", "torn part", "no part", "empty part", "torn header", "zip",
+    "other type", "fewer patches", "foreign name",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_store_is_one_clear_error_and_is_made_anew(stacks, tmp_path, damage):
     folder = tmp_path / "store"
     write_store(folder, index_of(*WINDOWS), stacks, fingerprint="1")
+    whole = (folder / "eo.npy").read_bytes()
     if damage == "no folder":
         shutil.rmtree(folder)
     elif damage == "no description":
         (folder / "store.json").unlink()
     elif damage == "torn description":
         (folder / "store.json").write_text((folder / "store.json").read_text()[:-9])
-    elif damage == "torn part":
-        (folder / "eo.npy").write_bytes((folder / "eo.npy").read_bytes()[:-100])
-    else:
+    elif damage == "foreign name":
+        text = (folder / "store.json").read_text().replace('"image eo"', '"image ../eo"')
+        (folder / "store.json").write_text(text)
+    elif damage == "no part":
         (folder / "eo.npy").unlink()
+    elif damage in ("other type", "fewer patches"):
+        values = np.load(folder / "eo.npy")
+        np.save(folder / "eo.npy", values.astype(np.float64) if damage == "other type" else values[:-1])
+    else:
+        damaged = {
+            "torn part": whole[:-100], "empty part": b"", "torn header": whole[:30] + b"(" + whole[31:],
+            "zip": b"PK\x03\x04" + whole[4:],
+        }  # fmt: skip
+        (folder / "eo.npy").write_bytes(damaged[damage])
     with pytest.raises(DatasetError, match=r"found no readable.*wanted.*equipoise tile --force") as caught:
-        PatchStore(folder).read(0, stacks["a"])
+        PatchStore(folder)
     assert "\n" not in str(caught.value)
+    write_store(folder, index_of(*WINDOWS), stacks, fingerprint="1")
+    assert (folder / "eo.npy").read_bytes() == whole
 
 
 def test_patches_of_several_sizes_have_no_store(stacks, tmp_path):

@@ -12,7 +12,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
-from pyproj import Transformer
+from pyproj import Geod, Transformer
 from strategies import InventedStack, geoboxes, north_up, valid_masks
 
 from equipoise.datasets.augment import Augmentation
@@ -258,3 +258,23 @@ def equal_after(plain, turned, turn):
         return array.flip(-1) if turn >= 4 else array
 
     return all(torch.equal(moved(plain[name]), turned[name]) for name in plain)
+
+
+@pytest.mark.parametrize(("crs", "left"), [("EPSG:32601", 166_000.0), ("EPSG:32660", 832_000.0)])
+def test_a_footprint_across_the_antimeridian_is_two_parts(crs, left):
+    grid = GeoBox((64, 256), Affine(40, 0, left - 5120, 0, -40, 300_000.0), crs)
+    outline = footprint(grid)
+    area = abs(Geod(ellps="WGS84").geometry_area_perimeter(outline)[0])
+    assert outline.is_valid
+    assert outline.geom_type == "MultiPolygon"
+    assert area == pytest.approx(64 * 256 * 40**2, rel=5e-3)
+    west, _, east, _ = outline.bounds
+    assert (west, east) == (-180.0, 180.0)
+
+
+@pytest.mark.parametrize(("crs", "pole"), [("EPSG:3413", 90.0), ("EPSG:3031", -90.0)])
+def test_a_footprint_around_a_pole_holds_all_longitudes(crs, pole):
+    outline = footprint(GeoBox((64, 64), Affine(100, 0, -3200, 0, -100, 3200), crs))
+    assert outline.is_valid
+    assert outline.contains(shapely.Point(12.0, pole - np.sign(pole) * 0.01))
+    assert pole in outline.bounds

@@ -132,11 +132,24 @@ def test_a_damaged_patch_store_is_refused_and_made_anew_by_force(bind):
     path = run.folder.root / "patches/eo.npy"
     whole = path.read_bytes()
     path.write_bytes(b"no array" + whole[8:])
-    with pytest.raises(DatasetError, match=r"eo\.npy: found no readable part .* `equipoise tile --force`"):
+    with pytest.raises(DatasetError, match=r"found no readable patch store .* `equipoise tile --force`"):
         run.do("train")
+    # What an interrupted run of the same patches left is old, too.
+    shutil.copytree(path.parent, path.parents[1] / ".patches.partial")
+    mark = {"fingerprint": json.loads((path.parent / "store.json").read_text())["fingerprint"], "done": 10**6}
+    (path.parents[1] / ".patches.partial/progress.json").write_text(json.dumps(mark))
     run.do("tile", force=True)
     assert path.read_bytes() == whole
     assert run.do("train")[1]
+
+
+def test_two_commands_do_not_work_in_one_folder(bind):
+    run = bind(copy=True)
+    with run.folder.locked(), pytest.raises(RunFolderError, match=r"another Equipoise command at work.*wait for it"):
+        RunFolder.open(run.folder.root).locked().__enter__()
+    with run.folder.locked(), pytest.raises(RunFolderError, match="another Equipoise command"):
+        bind(copy=False).__class__(config=run.config, folder=RunFolder.open(run.folder.root)).do("report")
+    assert not run.do("tile")[1]
 
 
 def test_a_model_from_elsewhere_needs_no_training(bind, trained_run, tmp_path):

@@ -216,6 +216,10 @@ def test_chips_are_small_rasters_in_their_place(scene, run, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "chips").glob("*/*/*.tif")}
     run(stack, chips=True)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    next((tmp_path / "chips").glob("*/*/eo.tif")).unlink()
+    repaired = run(stack, chips=True)
+    assert {path for path in repaired.outputs if path.suffix == ".tif"} == set(before)
+    assert all(path.is_file() for path in before)
     run(stack, chips=True, patch_size=12)
     assert all("_" in path.name for path in (tmp_path / "chips").glob("*/*"))
     assert len(list((tmp_path / "chips").glob("*/*"))) != len(folders)
