@@ -295,7 +295,8 @@ def main() -> None:
         "goal": {"wanted": GOAL, **least}, "scene_px": SCENE_PX, "batch": BATCH, "repeats": REPEATS,
         "patches": PATCHES, "gdal_cache_mb": 16, **record, "seconds": round(time.perf_counter() - began, 1),
         "cpu_count": os.cpu_count(), "threads": torch.get_num_threads(), "load_average": os.getloadavg(),
-        "python": platform.python_version(), "versions": package_versions() | {name: version(name) for name in ("torchgeo", "zarr")},
+        "python": platform.python_version(),
+        "versions": package_versions() | {name: version(name) for name in ("torchgeo", "zarr")},
     }  # fmt: skip
     temporary = RESULT.with_name(f".{RESULT.name}.tmp")
     temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
