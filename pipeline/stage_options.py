@@ -45,7 +45,7 @@ class TileOptions(Options):
     )
     store: Literal["none", "npy"] = Field(
         "npy",
-        description="npy: keep the patches uncompressed, too: faster to load (docs/tiles.md); none: read aligned files.",
+        description="npy: keep the patches uncompressed, too, to load them faster; none: read aligned files.",
     )
     chips: bool = Field(False, description="Also write each patch as GeoTIFFs under chips/, for other tools.")
 
