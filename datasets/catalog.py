@@ -13,11 +13,12 @@ from shapely.geometry.base import BaseGeometry
 
 from .catalog_items import CatalogError, CatalogItem, ConfinedHrefs, RemoteHrefs, read_item
 
-#: Seconds after which a silent search API is given up.
-TIMEOUT = 30.0
+#: Seconds after which a search API is given up that does not take a connection, or is silent.
+TIMEOUT = (10.0, 30.0)
 
-#: Further tries of a request, and seconds before the first of them (doubled each time).
-RETRIES, BACKOFF = 5, 0.5
+#: Further tries of a request, and seconds before the second of them (doubled each time); a server that is busy is asked
+#: more often than one that is not there.
+RETRIES, UNREACHED_RETRIES, BACKOFF = 5, 2, 0.5
 
 #: Most items of one search: beyond it the question was too wide.
 MOST_ITEMS = 5000
@@ -102,8 +103,9 @@ def _open_api(url: str) -> Any:
     from urllib3 import Retry
 
     retries = Retry(
-        total=RETRIES, backoff_factor=BACKOFF, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None
-    )
+        total=RETRIES, connect=UNREACHED_RETRIES, read=UNREACHED_RETRIES, backoff_factor=BACKOFF,
+        status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None,
+    )  # fmt: skip
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PystacClientWarning)  # what they warn of is the error below
@@ -120,10 +122,14 @@ def _open_api(url: str) -> Any:
 
 
 def _no_answer(url: str, error: Exception) -> CatalogError:
-    text = " ".join(str(error).split())[:300]
+    code, text = getattr(error, "status_code", None), " ".join(str(error).split())[:300]
+    said = [
+        f"{type(error).__name__}" if code is None else f"HTTP status {code}",
+        *([text] if text and not text.startswith("<") else []),  # a web page says nothing in one line
+    ]
     return CatalogError(
-        f"{url}: found no STAC search API that answers ({type(error).__name__}: {text}); wanted one; check the address "
-        "and the network"
+        f"{url}: found no STAC search API that answers ({': '.join(said)}); wanted one; check the address and the "
+        "network"
     )
 
 
@@ -144,17 +150,28 @@ def _walk(path: Path, *, allow_network: bool) -> Iterator[tuple[dict[str, Any], 
         record, resolve = _read_json(file), ConfinedHrefs(file, root, allow_network)
         kind = record.get("type")
         if kind == "FeatureCollection":
-            yield from ((item, resolve) for item in record.get("features", []))
+            yield from ((item, resolve) for item in _objects(record, "features", file))
         elif kind == "Feature":
             yield record, resolve
         elif kind in ("Catalog", "Collection"):
-            links = [link for link in record.get("links", []) if link.get("rel") in ("child", "item")]
+            links = [link for link in _objects(record, "links", file) if link.get("rel") in ("child", "item")]
             pending.extend(Path(_local(link, resolve)) for link in links)
         else:
             raise CatalogError(
                 f"{file}: found JSON of type {kind!r}; wanted a STAC catalog, collection, item or item collection; "
                 "correct the path"
             )
+
+
+def _objects(record: Mapping[str, Any], key: str, file: Path) -> list[dict[str, Any]]:
+    """Return a list of JSON objects; none where the key is absent."""
+    found = record.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise CatalogError(
+            f"{file}: found '{key}' that is no list of JSON objects ({json.dumps(found)[:60]}); wanted one as STAC 1.0 "
+            "defines it; correct the file"
+        )
+    return found
 
 
 def _local(link: Mapping[str, Any], resolve: ConfinedHrefs) -> str:

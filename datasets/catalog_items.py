@@ -15,6 +15,12 @@ from shapely.geometry.base import BaseGeometry
 
 from .errors import DatasetError
 
+#: Largest longitude of an outline, degrees: some catalogs go on beyond 180 where an item crosses the antimeridian.
+LONGITUDE_LIMIT = 360.0
+
+#: Properties by which items are told apart and grouped.
+_PLAIN = ("platform", "sat:relative_orbit", "s2:mgrs_tile", "grid:code")
+
 
 class CatalogError(DatasetError):
     """A catalog cannot be searched, or one of its items cannot be used."""
@@ -99,7 +105,7 @@ class RemoteHrefs:
 
     def __call__(self, href: str) -> str:
         """Return the address, or raise :class:`CatalogError` where it is none."""
-        if urlsplit(href).scheme in ("http", "https"):
+        if _scheme(href) in ("http", "https"):
             return href
         raise CatalogError(
             f"{self.where}: found asset address {href[:200]!r}; wanted http(s); use a catalog that serves its files "
@@ -117,10 +123,15 @@ class ConfinedHrefs:
 
     def __call__(self, href: str) -> str:
         """Return the absolute path or the address, or raise :class:`CatalogError` where it leads out."""
-        scheme = urlsplit(href).scheme
+        scheme = _scheme(href)
         if scheme in ("http", "https") and self.allow_network:
             return href
-        place = (self.file.parent / href).resolve()
+        try:
+            place = (self.file.parent / href).resolve()
+        except (ValueError, OSError) as error:
+            raise CatalogError(
+                f"{self.file}: found a reference to {href[:200]!r} ({error}); wanted a file's name; correct it"
+            ) from error
         if scheme or not place.is_relative_to(self.root):
             what = "allow it with --allow-network" if scheme in ("http", "https") else "copy the file there"
             raise CatalogError(
@@ -136,7 +147,7 @@ def read_item(record: Mapping[str, Any], *, resolve: RemoteHrefs | ConfinedHrefs
     Raises
     ------
     CatalogError
-        If it lacks a name, a time or a place.
+        If it lacks a name, a time or a place, or these are none.
     """
     name = str(record.get("id"))
     try:
@@ -146,6 +157,12 @@ def read_item(record: Mapping[str, Any], *, resolve: RemoteHrefs | ConfinedHrefs
         footprint = box(*_flat(record["bbox"])) if outline is None else make_valid(shape(outline))
         if not (footprint.area > 0 and math.isfinite(footprint.area)):
             raise ValueError("the outline encloses nothing")
+        west, south, east, north = footprint.bounds
+        if west < -LONGITUDE_LIMIT or east > LONGITUDE_LIMIT or south < -90 or north > 90:
+            raise ValueError(f"an outline from {west:g}, {south:g} to {east:g}, {north:g} lies on no map")
+        for key in _PLAIN:
+            if isinstance(properties.get(key), list | dict):
+                raise ValueError(f"{key} is {str(properties[key])[:60]}, which is neither text nor number")
         cloud = _number(properties.get("eo:cloud_cover"))
         assets = {key: _asset(key, asset, resolve) for key, asset in record["assets"].items()}
         return CatalogItem(
@@ -194,6 +211,13 @@ def _asset(key: str, record: Mapping[str, Any], resolve: RemoteHrefs | ConfinedH
 def _time(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _scheme(href: str) -> str:
+    try:
+        return urlsplit(href).scheme
+    except ValueError as error:
+        raise CatalogError(f"found the address {href[:200]!r} ({error}); wanted a valid one; correct it") from error
 
 
 def _flat(bbox: Sequence[float]) -> tuple[float, float, float, float]:

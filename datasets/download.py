@@ -21,6 +21,9 @@ CHUNK = 1 << 20
 #: Seconds without an answer, or without a byte, after which a connection is given up.
 TIMEOUT = (10.0, 60.0)
 
+#: Seconds over which a connection must bring SLOWEST bytes a second: one that drips never runs into TIMEOUT.
+PATIENCE, SLOWEST = 60.0, 256.0
+
 #: Tries of one file, and seconds before the second one (doubled each time).
 TRIES, BACKOFF = 6, 0.5
 
@@ -153,9 +156,15 @@ def _transfer(
 
 def _blocks(answer: requests.Response) -> Iterator[bytes]:
     """Yield what has come as soon as it has come: a block that is waited for is lost when the connection breaks."""
+    since, came = time.monotonic(), 0
     try:
         while block := answer.raw.read1(CHUNK, decode_content=False):
             yield block
+            came, seconds = came + len(block), time.monotonic() - since
+            if seconds >= PATIENCE:
+                if came < SLOWEST * seconds:
+                    raise _InterruptedError(f"only {came} bytes came in {seconds:.3g} s")
+                since, came = time.monotonic(), 0
     except (HTTPError, OSError) as error:
         raise _InterruptedError(str(error)) from error
 

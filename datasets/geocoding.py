@@ -19,6 +19,7 @@ from rasterio.transform import GCPTransformer, from_gcps
 from rasterio.warp import reproject
 
 from .errors import SceneError
+from .scene import first_line
 
 #: Largest error in source pixels by which GDAL may shorten the evaluation of the spline.
 TOLERANCE = 0.02
@@ -92,8 +93,14 @@ def target_grid(points: TiePoints, shape: tuple[int, int], *, spacing: float, re
     """
     crs = points.utm()
     rows, columns = _outline(*shape)
-    with GCPTransformer(points.projected(crs), tps=True) as spline:
-        x, y = (np.asarray(axis) for axis in spline.xy(rows, columns, offset="ul"))
+    try:
+        with GCPTransformer(points.projected(crs), tps=True) as spline:
+            x, y = (np.asarray(axis) for axis in spline.xy(rows, columns, offset="ul"))
+    except Exception as error:  # GDAL's own errors, which rasterio passes on, have no public name
+        raise SceneError(
+            f"{where}: found tie points that determine no spline ({first_line(error)}); wanted points spread over the "
+            "image; download the product again"
+        ) from error
     # NaN, from points that determine no spline, is no plausible span either.
     span, diagonal = max(np.ptp(x), np.ptp(y)), math.hypot(*shape) * spacing
     if not 0.3 * diagonal < span < 1.5 * diagonal:

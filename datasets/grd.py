@@ -9,18 +9,23 @@ from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from .archive import Archive, open_archive
 from .calibration import LineTable, NoiseTable, Quantity, calibration_table, noise_table
 from .errors import SceneError
 from .geocoding import TiePoints
+from .moment import utc_text
 from .product import quiet_open
 from .safe_manifest import verify
 from .scene import first_line
 
 #: Modes whose ground-range products are read; strip-map products name their beam.
 MODES = ("IW", "EW", "SM", "S1", "S2", "S3", "S4", "S5", "S6")
+
+#: Width over length below which tie points lie on a line: no image is as narrow as that.
+_FLATTEST = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,13 +120,31 @@ def read_grd(path: Path, polarisations: tuple[str, ...], *, calibration: Quantit
     shape = int(number_at(information, "numberOfLines", where)), int(number_at(information, "numberOfSamples", where))
     _check_sizes(path, images, shape)
     spacings = [number_at(information, f"{axis}PixelSpacing", where) for axis in ("range", "azimuth")]
-    acquired = text_at(root, "adsHeader/startTime", where)
     return GrdProduct(
         shape=shape, spacing=max(spacings), points=_tie_points(root, where), images=images,
-        acquired=acquired if acquired.endswith("Z") else f"{acquired}Z",
+        acquired=utc_text(text_at(root, "adsHeader/startTime", where), where=where),
         facts={**_facts(archive, root, where), "polarisations": " ".join(annotations)},
         annotation=annotations[wanted[0]][0],
     )  # fmt: skip
+
+
+def product_polarisations(path: Path) -> tuple[str, ...]:
+    """Return the polarisations of a product: those that are annotated, each with its measurement.
+
+    Raises
+    ------
+    SceneError
+        If it is no GRD product, or a measurement or an annotation is missing.
+    """
+    archive = open_product(path)
+    annotations = _annotations(archive)
+    measured = {_companions(archive, name)[0] for name, _ in annotations.values()}
+    if unknown := [name for name in archive.find("measurement/*.tif*") if name not in measured]:
+        raise SceneError(
+            f"{path}: found '{unknown[0]}' without an annotation of its name; wanted one for every measurement; "
+            "download the product again"
+        )
+    return tuple(annotations)
 
 
 def open_product(path: Path) -> Archive:
@@ -193,7 +216,20 @@ def _tie_points(root: Element, where: str) -> TiePoints:
         raise SceneError(f"{where}: found {len(values)} tie points; wanted 4 or more; download the product again")
     if (np.abs(values[:, 2]) > 180).any() or (np.abs(values[:, 3]) > 90).any():
         raise SceneError(f"{where}: found tie points that lie on no map; wanted degrees; download the product again")
+    east = (values[:, 2] - values[0, 2] + 180) % 360 - 180  # a scene may cross the antimeridian
+    for places, name in ((values[:, :2], "the image"), (np.stack([east, values[:, 3]], axis=1), "the ground")):
+        if _flatness(places) < _FLATTEST:
+            raise SceneError(
+                f"{where}: found tie points on one line of {name}; wanted points that span an area; download the "
+                "product again"
+            )
     return TiePoints(rows=values[:, 0], columns=values[:, 1], longitudes=values[:, 2], latitudes=values[:, 3])
+
+
+def _flatness(places: NDArray[np.float64]) -> float:
+    """Width of a cloud of points (n, 2) over its length, 0 to 1; 0 for points on a line and for one point."""
+    long, wide = np.linalg.svd(places - places.mean(axis=0), compute_uv=False)
+    return float(wide / long) if long > 0 else 0.0
 
 
 def _facts(archive: Archive, root: Element, where: str) -> dict[str, str]:

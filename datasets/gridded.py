@@ -29,6 +29,9 @@ BUDGET = 1 << 23
 #: Most rows at once, and columns of a lazy block.
 ROWS, COLUMNS = 512, 2048
 
+#: Most pixels of a grid: 40 GB a band. At 10 m that is an area of 1000 km by 1000 km.
+MOST_PIXELS = 10**10
+
 #: Number that a quality scheme itself uses for fill.
 _FILL = {QualityScheme.SCL: 0, QualityScheme.QA_PIXEL: 1, QualityScheme.BQA: 1}
 
@@ -66,7 +69,7 @@ def area_grid(area: BaseGeometry, *, resolution: float) -> GeoBox:
     Raises
     ------
     CatalogError
-        If the area lies beyond UTM, or is wider than a zone.
+        If the area lies beyond UTM, or is wider than a zone; if the grid has more than :data:`MOST_PIXELS`.
     """
     west, south, east, north = area.bounds
     if south < -80 or north > 84 or east - west > 6:
@@ -75,7 +78,15 @@ def area_grid(area: BaseGeometry, *, resolution: float) -> GeoBox:
             "at most 6 degrees between 80 south and 84 north (UTM); cut it into parts"
         )
     crs = CRS.utm(area.centroid.x, area.centroid.y)
-    return GeoBox.from_geopolygon(Geometry(area, "EPSG:4326"), resolution=resolution, crs=crs)
+    outline = Geometry(area, "EPSG:4326")
+    extent = outline.to_crs(crs).boundingbox
+    if (pixels := extent.span_x / resolution * (extent.span_y / resolution)) > MOST_PIXELS:
+        raise CatalogError(
+            f"found an area of {extent.span_x / 1000:.4g} x {extent.span_y / 1000:.4g} km in pixels of {resolution:g} "
+            f"m, {pixels:.2g} of them; wanted at most {MOST_PIXELS:.0e}; give a larger --resolution, or cut the area "
+            "into parts"
+        )
+    return GeoBox.from_geopolygon(outline, resolution=resolution, crs=crs)
 
 
 def load_rows(

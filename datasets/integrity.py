@@ -1,6 +1,7 @@
 """Integrity of what was delivered: every byte that carries a checksum compared, every other pixel decoded once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from rasterio.enums import MaskFlags
@@ -62,19 +63,95 @@ def verify_product(path: Path) -> str:
     root = place.parent if named_by_metadata else place
     archive = open_archive(root)
     check_sizes(archive, read_manifest(archive))
-    proven = set(check_checksums(root))
-    done = [f"{len(proven)} files agree with the checksums of {MANIFEST}"] if proven else []
-    rest = [name for name in archive.names() if name not in proven]
-    if archive.kind == "zip":
-        _drain(archive, rest)
-        done.append(f"{len(rest)} {'other ' if proven else ''}members agree with the zip's checksums")
-    else:
+    carried = _carried(archive)
+    done = [] if carried is None else [carried.compare()]
+    if archive.kind != "zip":
+        proven = set() if carried is None else set(carried.listed)
+        rest = [name for name in archive.names() if name not in proven]
         # A folder of downloads may hold several Landsat products: only the one that is named is ours.
         hrefs = _of_landsat(place) if family == "landsat" else [archive.href(name) for name in rest if _is_raster(name)]
         for href in hrefs:
             _decode(href, Path(href))
         done += [f"{len(hrefs)} {'other ' if proven else ''}rasters decoded"] if hrefs or not proven else []
     return f"{path}: {', '.join(done)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checksums:
+    """Files of a product that carry a checksum of their own.
+
+    Attributes
+    ----------
+    archive
+        The product.
+    listed
+        Files that its manifest lists with a checksum.
+    others
+        Every other member of a zip.
+    """
+
+    archive: Archive
+    listed: tuple[str, ...]
+    others: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes that a comparison reads."""
+        members = self.archive.members
+        return sum(members[name].size for name in (*self.listed, *self.others) if name in members)
+
+    def compare(self, *, report: Callable[[int], None] | None = None) -> str:
+        """Read all of these files, and compare; return a phrase that tells what was compared.
+
+        Parameters
+        ----------
+        report
+            Called with the number of bytes that were read, for progress.
+
+        Raises
+        ------
+        SceneError
+            Naming the first file that is damaged or missing.
+        """
+        done = []
+        if self.listed:
+            check_checksums(self.archive.root, report=report)
+            done.append(f"{len(self.listed)} files agree with the checksums of {MANIFEST}")
+        for name in self.others:  # where Python compares the CRC at the end of each
+            self.archive.href(name)  # refuses members that grow too much
+            for block in self.archive.read_blocks(name):
+                if report is not None:
+                    report(len(block))
+        if self.archive.kind == "zip":
+            done.append(f"{len(self.others)} {'other ' if done else ''}members agree with the zip's checksums")
+        return ", ".join(done)
+
+
+def checksums_of(path: Path) -> Checksums | None:
+    """Return what of a product can be proven by comparing bytes, or None where nothing can; no pixel is read.
+
+    Parameters
+    ----------
+    path
+        See :func:`verify_product`.
+
+    Raises
+    ------
+    SceneError
+        If it is no product that is known here, a file is smaller than declared, or the manifest cannot be parsed.
+    """
+    family, place = family_of(path)
+    if family == "raster":
+        return None
+    archive = open_archive(place.parent if place.is_file() and place.suffix.lower() in METADATA else place)
+    check_sizes(archive, read_manifest(archive))
+    return _carried(archive)
+
+
+def _carried(archive: Archive) -> Checksums | None:
+    listed = tuple(name for name, item in read_manifest(archive).items() if item.checksum is not None)
+    others = tuple(name for name in archive.names() if name not in set(listed)) if archive.kind == "zip" else ()
+    return Checksums(archive=archive, listed=listed, others=others) if listed or others else None
 
 
 def _is_raster(name: str) -> bool:
@@ -85,14 +162,6 @@ def _of_landsat(place: Path) -> list[str]:
     product = read_landsat(place)
     hrefs = [band.href for band in product.bands]
     return hrefs if product.quality is None else [*hrefs, product.quality.href]
-
-
-def _drain(archive: Archive, names: Iterable[str]) -> None:
-    """Read members of a zip to their end, where Python compares the CRC."""
-    for name in names:
-        archive.href(name)  # refuses members that grow too much
-        for _ in archive.read_blocks(name):
-            pass
 
 
 def _decode(href: str, named: Path) -> str:

@@ -42,6 +42,9 @@ TM_NAMES = {
     "8": "pan",
 }
 
+#: Beyond this a factor or constant of calibration is damage: real ones are 1e-5 (reflectance) to 1322 (K2, kelvin).
+LARGEST_FIGURE = 1e5
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
@@ -97,6 +100,24 @@ class _Landsat:
                 "product again"
             )
         return value
+
+    def positive(self, group: str, key: str) -> float:
+        value = self.number(group, key)
+        if not 0 < value <= LARGEST_FIGURE:
+            raise SceneError(
+                f"{self.archive.root}: found {key} = {value:g} in {self.mtl}; wanted more than 0 and at most "
+                f"{LARGEST_FIGURE:g}; download the product again"
+            )
+        return value
+
+    def sun_elevation(self) -> float:
+        elevation = self.number("IMAGE_ATTRIBUTES", "SUN_ELEVATION")
+        if not -90 <= elevation <= 90:
+            raise SceneError(
+                f"{self.archive.root}: found SUN_ELEVATION = {elevation:g} in {self.mtl}; wanted degrees above the "
+                "horizon, -90 to 90; download the product again"
+            )
+        return elevation
 
     def first(self, key: str) -> str | None:
         """Value of the first group that has the key: the product's own group comes before those of its sources."""
@@ -206,7 +227,7 @@ def read_landsat(path: Path) -> Product:
 
 
 def _level1_bands(landsat: _Landsat) -> tuple[list[BandFile], str]:
-    elevation = landsat.number("IMAGE_ATTRIBUTES", "SUN_ELEVATION")
+    elevation = landsat.sun_elevation()
     rescaling = landsat.layout.rescaling
     thermal = next((group for group in landsat.layout.thermal if group in landsat.groups), landsat.layout.thermal[0])
     names = _common_names(landsat)
@@ -216,8 +237,8 @@ def _level1_bands(landsat: _Landsat) -> tuple[list[BandFile], str]:
         if f"K1_CONSTANT_BAND_{band}" in landsat.groups.get(thermal, {}):
             quantity, unit, divisor = "RADIANCE", Unit.KELVIN, 1.0
             planck = (
-                landsat.number(thermal, f"K1_CONSTANT_BAND_{band}"),
-                landsat.number(thermal, f"K2_CONSTANT_BAND_{band}"),
+                landsat.positive(thermal, f"K1_CONSTANT_BAND_{band}"),
+                landsat.positive(thermal, f"K2_CONSTANT_BAND_{band}"),
             )
         elif elevation > 0:
             quantity, unit, divisor = "REFLECTANCE", Unit.REFLECTANCE, math.sin(math.radians(elevation))
@@ -228,7 +249,7 @@ def _level1_bands(landsat: _Landsat) -> tuple[list[BandFile], str]:
                 name=f"B{band}",
                 href=landsat.archive.href(landsat.locate(file)),
                 unit=unit,
-                scale=landsat.number(rescaling, f"{quantity}_MULT_BAND_{band}") / divisor,
+                scale=landsat.positive(rescaling, f"{quantity}_MULT_BAND_{band}") / divisor,
                 offset=landsat.number(rescaling, f"{quantity}_ADD_BAND_{band}") / divisor,
                 nodata=0.0,
                 common_name=names.get(band),
@@ -256,7 +277,7 @@ def _level2_bands(landsat: _Landsat) -> tuple[list[BandFile], str]:
                 name=name,
                 href=landsat.archive.href(landsat.locate(file)),
                 unit=Unit.KELVIN if quantity == "TEMPERATURE" else Unit.REFLECTANCE,
-                scale=landsat.number(group, f"{quantity}_MULT_BAND_{band}"),
+                scale=landsat.positive(group, f"{quantity}_MULT_BAND_{band}"),
                 offset=landsat.number(group, f"{quantity}_ADD_BAND_{band}"),
                 nodata=0.0,
                 common_name=names.get(band.removeprefix("ST_B")),
@@ -285,14 +306,17 @@ def _quality(landsat: _Landsat, generation: str) -> tuple[QualityFile | None, st
 
 def _acquired(landsat: _Landsat) -> str | None:
     date, time = landsat.first("DATE_ACQUIRED"), landsat.first("SCENE_CENTER_TIME")
-    if not date or not time:
-        return date
+    if not date:
+        return None
     try:
+        if not time:
+            return datetime.strptime(date, "%Y-%m-%d").date().isoformat()
         moment = datetime.fromisoformat(f"{date}T{time}")
     except ValueError as error:
+        stated = f"DATE_ACQUIRED = {date[:40]!r}" + (f", SCENE_CENTER_TIME = {time[:40]!r}" if time else "")
         raise SceneError(
-            f"{landsat.archive.root}: found DATE_ACQUIRED = {date[:40]!r}, SCENE_CENTER_TIME = {time[:40]!r} in "
-            f"{landsat.mtl}; wanted a date and a time in UTC; download the product again"
+            f"{landsat.archive.root}: found {stated} in {landsat.mtl}; wanted a date and a time in UTC; download the "
+            "product again"
         ) from error
     return moment.replace(tzinfo=None).isoformat() + "Z"
 

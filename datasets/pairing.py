@@ -219,7 +219,7 @@ def _newest(items: Sequence[CatalogItem]) -> list[CatalogItem]:
     latest: dict[tuple[Any, ...], CatalogItem] = {}
     for item in items:
         tile = item.properties.get("s2:mgrs_tile") or item.properties.get("grid:code")
-        key = (item.collection, item.acquired, tile or item.id)
+        key = (item.collection, item.acquired, str(tile or item.id))
         if key not in latest or _version(item) > _version(latest[key]):
             latest[key] = item
     return list(latest.values())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import SceneError
 from .grd import number_at, text_at
+from .moment import utc_text
 
 #: State vectors without which no fifth-order orbit can be fitted.
 _LEAST_VECTORS = 6
@@ -113,7 +114,4 @@ def read_timing(root: Element, *, where: str) -> RadarTiming:
 
 
 def _moment(text: str, where: str) -> np.datetime64:
-    try:
-        return np.datetime64(text.removesuffix("Z"), "ns")
-    except ValueError as error:
-        raise SceneError(f"{where}: found '{text}' as a time; wanted ISO 8601; download the product again") from error
+    return np.datetime64(utc_text(text, where=where).removesuffix("Z"), "ns")

@@ -4,7 +4,7 @@ Source: CCSDS 661.0-B (XFDU), as used in ``manifest.safe`` of Sentinel products:
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -97,13 +97,15 @@ def verify(archive: Archive, names: Iterable[str]) -> None:
             _compare(archive, name, declared[name])
 
 
-def check_checksums(path: Path) -> tuple[str, ...]:
+def check_checksums(path: Path, *, report: Callable[[int], None] | None = None) -> tuple[str, ...]:
     """Read every file that the manifest lists with a checksum, and compare.
 
     Parameters
     ----------
     path
         SAFE folder, or its zip.
+    report
+        Called with the number of bytes that were read, for progress.
 
     Returns
     -------
@@ -117,16 +119,18 @@ def check_checksums(path: Path) -> tuple[str, ...]:
     archive = open_archive(path)
     listed = {name: item for name, item in read_manifest(archive).items() if item.checksum is not None}
     for name, item in listed.items():
-        _compare(archive, name, item)
+        _compare(archive, name, item, report=report)
     return tuple(listed)
 
 
-def _compare(archive: Archive, name: str, declared: Declared) -> None:
+def _compare(archive: Archive, name: str, declared: Declared, *, report: Callable[[int], None] | None = None) -> None:
     if declared.kind is None or declared.checksum is None:
         return
     digest = hashlib.new(declared.kind, usedforsecurity=False)
     for block in archive.read_blocks(name):
         digest.update(block)
+        if report is not None:
+            report(len(block))
     if (found := digest.hexdigest()) != declared.checksum:
         raise SceneError(
             f"{archive.root}: found '{name}' with another checksum ({declared.kind} {found[:12]}...); wanted "

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 from .archive import Archive, is_safe_name, open_archive
 from .errors import SceneError
 from .modality import Unit
+from .moment import utc_text
 from .product import BandFile, Product, QualityFile
 from .quality import QualityScheme
 from .safe_manifest import check_sizes
@@ -33,6 +34,9 @@ COMMON_NAMES = {
 
 #: Position in this tuple = ``band_id`` of the metadata (product specification S2-PDGS-TAS-DI-PSD, physical bands).
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+
+#: Beyond these a figure is damage: real products divide by 1000 or 10000 and add -1000, in numbers of 16 bits.
+LARGEST_QUANTIFICATION, LARGEST_OFFSET = 1e6, 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +111,7 @@ def read_sentinel2(path: Path) -> Product:
         for band in BANDS
         if band in images
     )
+    acquired = _text(root, "DATATAKE_SENSING_START", "PRODUCT_START_TIME")
     stated = f"offset from {level.offset}" if offsets else f"offset 0: the metadata states no {level.offset}"
     provenance = {
         "product": _text(root, "PRODUCT_URI", "PRODUCT_URI_2A") or archive.root.name,
@@ -122,7 +127,7 @@ def read_sentinel2(path: Path) -> Product:
         path=path,
         bands=bands,
         quality=_quality(archive, images),
-        acquired=_text(root, "DATATAKE_SENSING_START", "PRODUCT_START_TIME"),
+        acquired=None if acquired is None else utc_text(acquired, where=f"{archive.root}: {level.metadata}"),
         provenance={key: value for key, value in provenance.items() if value is not None},
     )
 
@@ -172,11 +177,15 @@ def _quantification(archive: Archive, root: Element, level: _Level) -> tuple[flo
     for name in level.quantification:
         if text := _text(root, name):
             value = _number(archive, name, text)
-            if value > 0:
+            if 1 <= value <= LARGEST_QUANTIFICATION:
                 return value, name
+            raise SceneError(
+                f"{archive.root}: found {name} = {value:g} in {level.metadata}; wanted the divisor from digital number "
+                f"to reflectance, 1 to {LARGEST_QUANTIFICATION:g}; download the product again"
+            )
     raise SceneError(
-        f"{archive.root}: found no positive {level.quantification[0]} in {level.metadata}; wanted the divisor from "
-        "digital number to reflectance; download the product again"
+        f"{archive.root}: found no {level.quantification[0]} in {level.metadata}; wanted the divisor from digital "
+        "number to reflectance; download the product again"
     )
 
 
@@ -195,7 +204,13 @@ def _offsets(archive: Archive, root: Element, level: _Level) -> dict[str, float]
                 f"{archive.root}: found {level.offset} with band_id {identifier!r}; wanted 0 to 12; download the "
                 "product again"
             )
-        offsets[names[int(identifier)]] = _number(archive, level.offset, element.text or "")
+        value = _number(archive, level.offset, element.text or "")
+        if abs(value) > LARGEST_OFFSET:
+            raise SceneError(
+                f"{archive.root}: found {level.offset} = {value:g}; wanted digital numbers, -{LARGEST_OFFSET} to "
+                f"{LARGEST_OFFSET}; download the product again"
+            )
+        offsets[names[int(identifier)]] = value
     return offsets
 
 

@@ -25,6 +25,7 @@ from ..datasets.stack import AlignedStack
 from .acquire_config import write_config
 from .acquire_options import AcquireOptions, read_area
 from .acquire_sensor import Written, fetch_acquisition, wanted_assets, write_acquisition
+from .progress import track
 from .run_folder import fingerprint, write_text
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def find_pairs(catalog: str, area: BaseGeometry, sensors: Sequence[Sensor], opti
     start, end = options.period
     found: dict[str, list[Acquisition]] = {}
     reasons: dict[str, str] = {}
-    for sensor in sensors:
+    for sensor in track(sensors, "search", total=len(sensors)):
         # Partners may lie outside the period by as much as they may be apart.
         items = search_items(
             catalog, area=area, start=start - options.max_gap, end=end + options.max_gap,

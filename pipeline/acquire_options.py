@@ -69,7 +69,7 @@ class AcquireOptions(Options):
     )
     max_cloud: Share = Field(0.4, description="Largest cloud share of an acquisition, as the catalog claims it.")
     min_coverage: Share = Field(0.5, description="Least share of the area of an acquisition, as the catalog claims it.")
-    resolution: float = Field(10.0, gt=0, description="Pixel size of the common grid, m.")
+    resolution: float = Field(10.0, gt=0, allow_inf_nan=False, description="Pixel size of the common grid, m.")
     limit: int = Field(1, ge=1, description="Most pairs, best first.")
     allow_network: bool = Field(False, description="A catalog on disk may name files on the network.")
 

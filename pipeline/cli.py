@@ -47,6 +47,8 @@ def _start(
     os.environ.setdefault("GDAL_CACHEMAX", "256")
     # GDAL's own words for a broken file come before ours and say less; ours carry them.
     logging.getLogger("rasterio").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    # The same of the network: what it says of each try comes before our one line.
+    logging.getLogger("urllib3").setLevel(logging.INFO if verbose else logging.ERROR)
     if not verbose:
         warnings.simplefilter("ignore")
 

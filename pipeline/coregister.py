@@ -15,6 +15,7 @@ from ..datasets.opening import open_scene
 from ..datasets.quality import Quality
 from ..datasets.raster import cog_writer
 from ..datasets.scene import Scene, check_scene
+from ..datasets.source import as_source
 from ..datasets.stack import IGNORE, AlignedStack
 from ..datasets.warp import BAND_ROWS, warp, warp_bands, warp_quality
 from .errors import AlignmentError
@@ -24,6 +25,7 @@ from .run_folder import write_text
 from .scene_options import ClassOptions, ModalityOptions
 from .scenes import SceneFiles
 from .stage_options import CoregisterOptions
+from .verification import verify_checksums
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +107,17 @@ def coregister(
     Raises
     ------
     SceneError, LabelError, AlignmentError
-        If a file cannot be used, or modalities do not overlap.
+        If a file cannot be used or contradicts its product's checksum, or modalities do not overlap.
     """
     stacks, outputs, registrations = [], [], {}
+    finished = {scene.name: _finished(folder / scene.name, resume) for scene in scenes}
+    verify_checksums(
+        path for scene in scenes if finished[scene.name] is None
+        for source in scene.files.values() for path in as_source(source).inputs
+    )  # fmt: skip
     for scene in track(scenes, "coregister", total=len(scenes)):
         target = folder / scene.name
-        known = _finished(target, resume)
+        known = finished[scene.name]
         if known is None:
             known = _align(
                 scene, modalities, reference=reference, classes=classes, options=options, folder=target

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.archive import open_archive
+from ..datasets.grd import product_polarisations
 from ..datasets.landsat import read_landsat
 from ..datasets.modality import Band, Modality, Unit
 from ..datasets.opening import Handling, family_of, open_scene
@@ -14,6 +14,7 @@ from ..datasets.quality import Quality
 from ..datasets.raster_product import raster_product
 from ..datasets.scene import Scene
 from ..datasets.sentinel2 import read_sentinel2
+from .verification import verify_checksums
 
 #: Largest edge in pixels of the window whose pixels are looked at.
 LOOK = 2048
@@ -22,17 +23,22 @@ LOOK = 2048
 def inspect(path: Path) -> Iterator[str]:
     """Yield lines that tell what ``path`` is: bands with units and scaling, grid, time, valid and clouded shares.
 
-    Pixels are read from a window of at most 2048 x 2048 px in the middle.
+    A product that carries checksums is compared with them first, all of it. Pixels are read from a window of at most
+    2048 x 2048 px in the middle.
 
     Raises
     ------
     SceneError
-        If it does not open.
+        If it does not open, is incomplete, or contradicts its own checksums.
     """
     family, place = family_of(path)
+    verified = verify_checksums([path]).get(path)
     yield f"{path}"
+    if family != "raster":
+        yield f"  verified    {verified or 'no: it carries no checksums; equipoise validate decodes all of it'}"
     if family == "sentinel-1":
-        bands = tuple(Band(name=name, unit=Unit.LINEAR_POWER) for name in _polarisations(place))
+        names = sorted(product_polarisations(place), reverse=True)
+        bands = tuple(Band(name=name, unit=Unit.LINEAR_POWER) for name in names)
         modality = Modality(name="sar", bands=bands)
         for key, text in open_scene(path, modality).provenance.items():
             yield f"  {key:<11} {text}"
@@ -57,12 +63,6 @@ def _product(family: str, place: Path) -> Product:
     if family == "landsat":
         return read_landsat(place)
     return raster_product(place, None)
-
-
-def _polarisations(place: Path) -> list[str]:
-    """Read them from the names of the measurement files: s1a-iw-grd-vv-..."""
-    names = open_archive(place).find("measurement/*.tiff")
-    return sorted({name.rsplit("/", 1)[-1].split("-")[3].upper() for name in names}, reverse=True)
 
 
 def _band_lines(product: Product, unit: Unit) -> Iterator[str]:

@@ -115,6 +115,33 @@ def test_an_address_without_an_api_is_one_line(area, monkeypatch):
     with pytest.raises(CatalogError, match="found no STAC search API that answers") as caught:
         _search("http://127.0.0.1:9", area)
     assert "\n" not in str(caught.value)
+    assert "refused" in str(caught.value)
+
+
+def test_a_server_that_knows_nothing_of_the_address_gives_its_status(area, tmp_path):
+    with (
+        file_server(tmp_path) as server,
+        pytest.raises(CatalogError, match=r"that answers \(HTTP status 404\); wanted"),
+    ):
+        _search(server.url + "stac", area)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"type": "FeatureCollection", "features": None}, "found 'features' that is no list .*null"),
+        ({"type": "FeatureCollection", "features": [1]}, "found 'features' that is no list .*1"),
+        ({"type": "Catalog", "links": None}, "found 'links' that is no list .*null"),
+        ({"type": "Catalog", "links": ["x"]}, "found 'links' that is no list .*x"),
+        ({"type": "Catalog", "links": [{"rel": "item", "href": "a\0b"}]}, "null"),
+        ({"type": "Catalog", "links": [{"rel": "item", "href": "http://["}]}, "found the address"),
+    ],
+)
+def test_a_malformed_catalog_is_refused_in_one_line(tmp_path, area, record, words):
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    with pytest.raises(CatalogError, match=words) as caught:
+        _search(tmp_path / "x.json", area)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("href", ["/etc/hostname", "../outside.tif", "file:///etc/hostname", "s3://bucket/key.tif"])
@@ -183,7 +210,16 @@ def test_a_file_that_is_no_catalog_is_one_line(tmp_path, area, text, words):
 
 @pytest.mark.parametrize(
     "change",
-    [{"properties": {}}, {"geometry": None, "bbox": None}, {"assets": None}, {"properties": {"datetime": "?"}}],
+    [
+        {"properties": {}},
+        {"geometry": None, "bbox": None},
+        {"assets": None},
+        {"properties": {"datetime": "?"}},
+        {"properties": {"datetime": "2021-07-10", "s2:mgrs_tile": ["33TWN"]}},
+        {"properties": {"datetime": "2021-07-10", "sat:relative_orbit": {"number": 44}}},
+        {"geometry": None, "bbox": [0.0, 0.0, 1e30, 1.0]},
+        {"geometry": None, "bbox": [0.0, 0.0, 1.0, 91.0]},
+    ],
 )
 def test_an_item_without_time_place_or_files_is_one_line(archive, change):
     with pytest.raises(CatalogError, match="item 'S2B_20210710': found no usable item"):

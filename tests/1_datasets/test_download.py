@@ -155,6 +155,28 @@ def test_a_server_that_is_not_there_is_one_line(ledger, monkeypatch):
         fetch("http://127.0.0.1:9/a.tif", _target(ledger), ledger=ledger)
 
 
+def test_a_server_that_stalls_is_given_up_in_one_line(server, ledger, monkeypatch):
+    monkeypatch.setattr(download, "TRIES", 2)
+    monkeypatch.setattr(download, "TIMEOUT", (1.0, 0.1))
+    server.pause = 2.0
+    with pytest.raises(DownloadError, match=r"no way to fetch it in 2 tries \(.*timed out.*\); wanted") as caught:
+        fetch(server.url + "a.tif", _target(ledger), ledger=ledger)
+    assert "\n" not in str(caught.value)
+    assert server.requests["a.tif"] == 2
+
+
+def test_a_server_that_drips_is_given_up_and_what_came_is_kept(server, ledger, monkeypatch):
+    monkeypatch.setattr(download, "TRIES", 2)
+    monkeypatch.setattr(download, "PATIENCE", 0.2)
+    server.pause, server.block = 0.02, 1  # never silent for long: no timeout ends it
+    with pytest.raises(DownloadError, match=r"2 tries \(only \d+ bytes came in .* s\); wanted the whole file"):
+        fetch(server.url + "a.tif", _target(ledger), ledger=ledger, checksum=multihash(_source(server)))
+    assert 0 < _part(ledger).stat().st_size < SIZE
+    server.pause, server.block = 0.0, 4096
+    fetch(server.url + "a.tif", _target(ledger), ledger=ledger, checksum=multihash(_source(server)))
+    assert _target(ledger).read_bytes() == _source(server).read_bytes()
+
+
 def test_a_file_altered_on_disk_is_refused(server, ledger):
     fetch(server.url + "a.tif", _target(ledger), ledger=ledger)
     _target(ledger).write_bytes(b"x" * SIZE)

@@ -228,3 +228,9 @@ def test_the_grid_holds_the_area_in_its_zone_at_multiples_of_the_pixel(west, sou
 def test_an_area_beyond_one_zone_is_refused(area):
     with pytest.raises(CatalogError, match="cut it into parts"):
         area_grid(area, resolution=10.0)
+
+
+@pytest.mark.parametrize("resolution", [0.001, 1e-320])
+def test_a_grid_of_too_many_pixels_is_refused_at_once(resolution):
+    with pytest.raises(CatalogError, match=r"in pixels of .* m, .* of them; wanted at most 1e\+10; give a larger"):
+        area_grid(box(15.0, 47.8, 15.02, 47.81), resolution=resolution)

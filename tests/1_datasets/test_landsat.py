@@ -149,6 +149,12 @@ def test_a_missing_band_is_not_replaced_by_a_similar_one(tmp_path, rng):
     [
         (r"SUN_ELEVATION = \S+", "", "no SUN_ELEVATION"),
         (r"SUN_ELEVATION = \S+", "SUN_ELEVATION = high", "wanted a number"),
+        (r"SUN_ELEVATION = \S+", "SUN_ELEVATION = 190", "found SUN_ELEVATION = 190 in .*-90 to 90"),
+        (r"K1_CONSTANT_BAND_10 = \S+", "K1_CONSTANT_BAND_10 = -5", "K1_CONSTANT_BAND_10 = -5 in .*more than 0"),
+        (r"K2_CONSTANT_BAND_11 = \S+", "K2_CONSTANT_BAND_11 = 0", "K2_CONSTANT_BAND_11 = 0 in .*more than 0"),
+        (r"REFLECTANCE_MULT_BAND_4 = \S+", "REFLECTANCE_MULT_BAND_4 = 0", "MULT_BAND_4 = 0 in .*more than 0"),
+        (r"REFLECTANCE_MULT_BAND_4 = \S+", "REFLECTANCE_MULT_BAND_4 = 1e308", "at most 100000"),
+        (r"RADIANCE_MULT_BAND_10 = \S+", "RADIANCE_MULT_BAND_10 = -3e-4", "MULT_BAND_10 = -0.0003 in .*more than 0"),
         (r"REFLECTANCE_MULT_BAND_4 = \S+", "REFLECTANCE_MULT_BAND_4 = nan", "wanted a number"),
         (r"REFLECTANCE_MULT_BAND_4 = \S+", "", "no REFLECTANCE_MULT_BAND_4"),
         (r"K2_CONSTANT_BAND_10 = \S+", "", "no K2_CONSTANT_BAND_10"),
@@ -156,6 +162,7 @@ def test_a_missing_band_is_not_replaced_by_a_similar_one(tmp_path, rng):
         (r'(FILE_NAME_BAND_4) = "\S+"', r'\1 = "/etc/B4.TIF"', "name inside the product"),
         (r"FILE_NAME_BAND_", "NAME_", "no band"),
         (r"DATE_ACQUIRED = \S+", "DATE_ACQUIRED = tomorrow", "wanted a date"),
+        (r"DATE_ACQUIRED = \S+\n.*SCENE_CENTER_TIME = \S+", "DATE_ACQUIRED = tomorrow", "wanted a date"),
         (r"END_GROUP = IMAGE_ATTRIBUTES(?s:.*)", "", "no MTL metadata"),
         (r"(?s:.+)", "nothing of the kind", "no MTL metadata"),
     ],
@@ -169,6 +176,14 @@ def test_unusable_metadata_is_refused_in_one_line(tmp_path, rng, pattern, replac
     with pytest.raises(SceneError, match=message) as caught:
         read_landsat(fake.path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["REFLECTANCE_MULT_BAND_4", "TEMPERATURE_MULT_BAND_ST_B10"])
+def test_level_2_figures_that_cannot_be_are_refused(tmp_path, rng, key):
+    fake = write_landsat(tmp_path, rng, level=2)
+    fake.mtl.write_text(re.sub(rf"{key} = \S+", f"{key} = -1", fake.mtl.read_text("ascii")), "ascii")
+    with pytest.raises(SceneError, match=f"found {key} = -1 in .*more than 0"):
+        read_landsat(fake.path)
 
 
 def test_no_mtl_and_several_are_refused(tmp_path, rng):

@@ -1,5 +1,6 @@
 """Sentinel-1 GRD: a product whose ground, geometry, noise and gains are known is opened to that ground."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from pyproj import Transformer
 from rasterio.transform import GCPTransformer
 
 from equipoise.datasets.errors import SceneError
-from equipoise.datasets.geocoding import TiePoints
+from equipoise.datasets.geocoding import TiePoints, target_grid
 from equipoise.datasets.modality import POWER_FLOOR, Band, Modality, Unit
 from equipoise.datasets.scene import check_scene
 from equipoise.datasets.sentinel1 import open_sentinel1
@@ -191,6 +192,29 @@ def test_a_whole_scene_is_placed_within_a_fifth_of_a_pixel():
     assert np.sqrt(np.mean(error**2)) < 0.05
 
 
+def test_points_that_determine_no_spline_are_refused():
+    rows, columns = np.array([0.0, 0.0, 199.0, 199.0]), np.array([0.0, 249.0, 0.0, 249.0])
+    points = TiePoints(rows=rows, columns=columns, longitudes=columns / 1e4, latitudes=np.zeros(4))
+    with pytest.raises(SceneError, match=r"^here: found tie points that determine no spline") as caught:
+        target_grid(points, (200, 250), spacing=10.0, resolution=10.0, where="here")
+    assert "\n" not in str(caught.value)
+
+
+def test_tie_points_across_the_antimeridian_span_an_area(tmp_path):
+    def moved(text: str) -> str:
+        """Move every tie point so that the image's middle lies at 180 degrees."""
+        found = [float(item) for item in re.findall("<longitude>(.*?)<", text)]
+        middle = (min(found) + max(found)) / 2
+        return re.sub(
+            "<longitude>(.*?)<",
+            lambda item: f"<longitude>{(float(item[1]) - middle) % 360 - 180:.12f}<",
+            text,
+        )
+
+    grid = open_sentinel1(FakeGrd(geometry=SMALL, edit={"s1a": moved}).write(tmp_path), radar("VV")).geobox
+    assert max(grid.shape) < 500
+
+
 def _edited(part: str, old: str, new: str):
     return lambda folder: FakeGrd(geometry=SMALL, edit={part: lambda text: text.replace(old, new)}).write(folder)
 
@@ -201,6 +225,21 @@ def _without(pattern: str):
         for file in safe.glob(pattern):
             shutil.rmtree(file) if file.is_dir() else file.unlink()
         return safe
+
+    return write
+
+
+def _flattened(*axes: str):
+    """Every tie point has 0 on these axes."""
+
+    def write(folder: Path) -> Path:
+        def change(text: str) -> str:
+            head, mark, points = text.partition("<geolocationGrid>")
+            for axis in axes:
+                points = re.sub(f"<{axis}>[^<]*<", f"<{axis}>0<", points)
+            return head + mark + points
+
+        return FakeGrd(geometry=SMALL, edit={"s1a": change}).write(folder)
 
     return write
 
@@ -229,6 +268,11 @@ def _cut(pattern: str, *, manifest: bool = True):
         (_edited("s1a", "<polarisation>V", "<polarisation>H"), "wanted VV; name the bands"),
         (_edited("s1a", "<numberOfLines>200", "<numberOfLines>201"), "found 200 x 250 uint16 pixels of VV"),
         (_edited("s1a", "geolocationGridPoint>", "point>"), "found 0 tie points"),
+        (_flattened("latitude"), "tie points on one line of the ground"),
+        (_flattened("pixel"), "tie points on one line of the image"),
+        (_flattened("longitude", "latitude"), "tie points on one line of the ground"),
+        (_edited("s1a", "<startTime>2021-04-01T", "<startTime>yesterday"), "found 'yesterday.*as a time"),
+        (_edited("s1a", "<startTime>2021-04-01T", "<startTime>2021-04-41T"), "found '2021-04-41.*as a time"),
         (_edited("s1a", "<latitude>", "<latitude>x"), "wanted a number"),
         (_edited("s1a", "<startTime>", "<start>"), "not well-formed XML"),
         (_edited("s1a", "<product>", '<!DOCTYPE x [<!ENTITY a "b">]><product>'), "document type"),

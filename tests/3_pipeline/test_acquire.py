@@ -182,6 +182,23 @@ def test_a_truncated_asset_is_refused_by_checksum(archive, area, tmp_path, equip
     assert not list((tmp_path / "out").rglob("red.tif*"))
 
 
+def test_a_catalog_that_is_not_there_is_one_line_and_soon(area, tmp_path, equipoise):
+    began = time.monotonic()
+    done = equipoise(*_command(area, "http://127.0.0.1:9", tmp_path / "out"))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "found no STAC search API that answers" in line
+    assert time.monotonic() - began < 15  # most of it is the imports of a busy machine
+
+
+def test_pixels_finer_than_any_memory_are_refused_before_the_catalog_is_asked(area, tmp_path, equipoise):
+    done = equipoise(*_command(area, "http://127.0.0.1:9", tmp_path / "out", "--resolution", "0.001"))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "wanted at most 1e+10; give a larger --resolution" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_where_the_files_lie_is_read_from_the_files(archive, area, tmp_path):
     lie = {
         "proj:epsg": 32601, "proj:code": "EPSG:32601", "proj:transform": [60, 0, 1e5, 0, -60, 9e6],

@@ -1,17 +1,24 @@
 """Delivered products through the first stages: what their metadata say arrives in the stack and in the patch index."""
 
+import re
+
 import numpy as np
 import pytest
 import rasterio
 import yaml
+from fake_landsat import write_landsat
+from fake_orbit import Geometry
+from fake_sentinel1 import FakeGrd
 from fake_sentinel2 import write_safe, zip_safe
 from strategies import write_tiff
 
+from equipoise.datasets.errors import SceneError
 from equipoise.datasets.patches import PatchIndex
 from equipoise.datasets.product import grid_of
 from equipoise.datasets.quality import Quality
 from equipoise.datasets.stack import AlignedStack, StackReader
 from equipoise.pipeline.config import load_config
+from equipoise.pipeline.inspection import inspect
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import Run
 
@@ -82,3 +89,60 @@ def test_a_changed_product_is_a_changed_input(run):
     path = run.scenes[0].files["eo"].path
     path.write_bytes(path.read_bytes() + b" ")
     assert Run(config=run.config, folder=run.folder).fingerprint("coregister") != before
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_inspect_refuses_pixels_that_contradict_the_checksum(tmp_path, packed):
+    safe = write_safe(tmp_path, np.random.default_rng(3))
+    assert any(line.startswith("  verified ") and "files agree" in line for line in inspect(safe.path))
+    image = next(safe.granule.rglob("*_B04_10m.jp2"))
+    _flip(image)
+    with pytest.raises(SceneError, match=f"found '.*{image.name}' with another checksum"):
+        list(inspect(zip_safe(safe) if packed else safe.path))
+
+
+def test_inspect_says_that_a_product_has_nothing_to_compare(tmp_path):
+    product = write_landsat(tmp_path, np.random.default_rng(4))
+    assert "  verified    no: it carries no checksums; equipoise validate decodes all of it" in inspect(product.path)
+
+
+def test_no_run_uses_pixels_that_contradict_the_checksum(run, tmp_path):
+    safe = write_safe(tmp_path / "damaged", np.random.default_rng(3))
+    image = next(safe.granule.rglob("*_B03_10m.jp2"))
+    _flip(image)
+    zip_safe(safe).replace(run.scenes[0].files["eo"].path)
+    with pytest.raises(SceneError, match=f"found '.*{image.name}' with another checksum"):
+        run.do("coregister")
+    assert not list(run.folder.root.rglob("*.tif"))
+
+
+def _without_vh(manifest, *parts):
+    """Take files of VH away, from the manifest, too."""
+    folder, text = manifest.parent, manifest.read_text("utf-8")
+    for part in parts:
+        for file in folder.glob(part):
+            file.unlink()
+    text = re.sub(r"<dataObject [^>]*>(?:(?!</dataObject>).)*-vh-(?:(?!</dataObject>).)*</dataObject>", "", text)
+    manifest.write_text(text, "utf-8")
+
+
+def test_inspect_lists_every_polarisation_and_refuses_a_product_that_lacks_one(tmp_path):
+    product = FakeGrd(geometry=Geometry(shape=(60, 70))).write(tmp_path)
+    lines = list(inspect(product))
+    assert [line.split()[1] for line in lines if line.startswith("  values ")] == ["VV", "VH"]
+    _without_vh(product / "manifest.safe", "measurement/*-vh-*")
+    with pytest.raises(SceneError, match=r"found 0 files 'measurement/.*-vh-.*wanted exactly one"):
+        list(inspect(product))
+
+
+def test_inspect_refuses_a_measurement_without_its_annotation(tmp_path):
+    product = FakeGrd(geometry=Geometry(shape=(60, 70))).write(tmp_path)
+    _without_vh(product / "manifest.safe", "annotation/*-vh-*")
+    with pytest.raises(SceneError, match=r"found 'measurement/.*-vh-.*' without an annotation"):
+        list(inspect(product))
