@@ -139,7 +139,11 @@ class RunFolder:
         """
         try:
             with FileLock(self.root / ".lock", timeout=0):
-                yield
+                try:
+                    yield
+                finally:
+                    # While it is held: whoever has opened it is refused, whoever comes later makes a new one.
+                    (self.root / ".lock").unlink(missing_ok=True)
         except Timeout as error:
             raise RunFolderError(
                 f"{self.root}: found another Equipoise command at work in this run folder; wanted one at a time; wait "
