@@ -64,9 +64,9 @@ def shapley_values(values: Tensor, *, members: int) -> Tensor:
     shares = []
     for member in range(members):
         without = (~subsets[:, member]).nonzero().flatten()
-        weights = torch.tensor([_weight(int(size), members) for size in subsets[without].sum(dim=1)])
         gain = values[without + (1 << member)] - values[without]
-        shares.append(torch.tensordot(weights.to(gain), gain, dims=1))
+        weights = gain.new_tensor([_weight(int(size), members) for size in subsets[without].sum(dim=1)])
+        shares.append(torch.tensordot(weights, gain, dims=1))
     return torch.stack(shares)
 
 

@@ -56,6 +56,12 @@ def test_permuting_the_modalities_permutes_the_values(order, seed):
     )
 
 
+def test_efficiency_in_double_precision():
+    # Weights such as 1/6 must not pass through single precision on their way.
+    values = _values(3, 50)
+    assert (shapley_values(values, members=3).sum(dim=0) - (values[-1] - values[0])).abs().max() < 1e-14
+
+
 def test_dummy_gets_nothing():
     values = _values(3)
     values[4:] = values[:4]  # bit 2 changes nothing

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from fake_networks import MODALITIES, Reader
 
 from equipoise.models.errors import ModelError
 from equipoise.models.features import Features
@@ -15,35 +16,6 @@ from equipoise.models.utilization import (
     permutation_reliance,
     roll_derangement,
 )
-
-MODALITIES = ("eo", "sar", "ir")
-
-
-class Reader:
-    """A network without parameters: each image's one band is evidence for class 1, weighted by modality."""
-
-    modalities = MODALITIES
-
-    def __init__(self, *weights):
-        self.weights = weights
-
-    def encode(self, image, *, valid=None, available=None):  # noqa: ARG002 (the protocol's)
-        shares = {
-            name: [torch.ones_like(data[:, :1]) if valid is None else valid[name][:, None].float()]
-            for name, data in image.items()
-        }
-        return Features(maps={name: [data] for name, data in image.items()}, shares=shares, size=(4, 4))
-
-    def fuse(self, features, available):
-        return [
-            sum(
-                weight * features.maps[name][0] * features.shares[name][0] * available[:, m, None, None, None]
-                for m, (name, weight) in enumerate(zip(MODALITIES, self.weights, strict=True))
-            )
-        ]
-
-    def decode(self, fused, *, size):  # noqa: ARG002 (the protocol's)
-        return torch.cat([-fused[0], fused[0]], dim=1)
 
 
 def _batches(count=6, batch=8, *, seed=0, missing=0.0):
@@ -99,14 +71,9 @@ def test_closed_form_of_certain_evidence():
 
 
 def test_permuting_the_order_permutes_the_reliance():
-    class Swapped(Reader):
-        modalities = ("ir", "eo", "sar")
-
-        def fuse(self, features, available):
-            return super().fuse(features, available[:, [1, 2, 0]])
-
+    turned = Reader(0.0, 2.0, 1.0, modalities=("ir", "eo", "sar"))
     plain = permutation_reliance(Reader(2.0, 1.0, 0.0), _batches(20), rolls=7, bootstrap=10)
-    swapped = permutation_reliance(Swapped(2.0, 1.0, 0.0), _batches(20), rolls=7, bootstrap=10)
+    swapped = permutation_reliance(turned, _batches(20), rolls=7, bootstrap=10)
     # All 7 derangements of 8 samples are used, so that no draw is left to chance.
     assert swapped.reliance == pytest.approx([plain.reliance[2], plain.reliance[0], plain.reliance[1]])
 
