@@ -1,9 +1,50 @@
 """Baselines: the honest competitors of a fusion network."""
 
-from dataclasses import replace
-
-from .errors import require
+from .early_fusion import EarlyFusion
+from .errors import ModelError, wanted
+from .late_fusion import I2M2, LateFusion, SinglesEnsemble
 from .spec import NetworkSpec
+from .three_steps import ThreeSteps
+
+__all__ = [
+    "BASELINES",
+    "I2M2",
+    "EarlyFusion",
+    "LateFusion",
+    "SinglesEnsemble",
+    "build_baseline",
+    "single_modality_spec",
+]
+
+#: Competitors that are trained as a whole; :class:`SinglesEnsemble` is built from networks that are trained already.
+BASELINES: dict[str, type[EarlyFusion | LateFusion | I2M2]] = {"early": EarlyFusion, "late": LateFusion, "i2m2": I2M2}
+
+
+def build_baseline(name: str, spec: NetworkSpec) -> ThreeSteps:
+    """Build a competitor from the description of the fusion network.
+
+    It reads the same batches and offers the same three steps, so that meters and strategies work on it.
+
+    Parameters
+    ----------
+    name
+        A key of :data:`BASELINES`.
+    spec
+        The fusion network to compete with.
+
+    Returns
+    -------
+    ThreeSteps
+        Not trained.
+
+    Raises
+    ------
+    ModelError
+        The name is unknown.
+    """
+    if name not in BASELINES:
+        raise ModelError(wanted(f"baseline {name!r}", f"one of {tuple(BASELINES)}", "correct the name"))
+    return BASELINES[name](spec)
 
 
 def single_modality_spec(spec: NetworkSpec, modality: str) -> NetworkSpec:
@@ -29,6 +70,4 @@ def single_modality_spec(spec: NetworkSpec, modality: str) -> NetworkSpec:
     ModelError
         The modality is not in the spec.
     """
-    require(modality in spec.modalities, f"modality {modality!r}", f"one of {spec.modalities}", "correct the name")
-    column = spec.modalities.index(modality)
-    return replace(spec, modalities=(modality,), in_channels=(spec.in_channels[column],), encoder=spec.encoders[column])
+    return spec.single(modality)

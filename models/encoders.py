@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ModelError, wanted
+from .pretrained import is_torchgeo_name, load_torchgeo_weights, not_downloaded
 
 _PROBE_PX = 64
 _HUB_FREE_NAME = re.compile(r"[A-Za-z0-9_.\-]+")
@@ -24,8 +25,9 @@ def build_encoder(name: str, *, in_channels: int, depth: int, weights: str | Non
     depth
         Number of strides, 1 to 5: the deepest map has stride ``2 ** depth``.
     weights
-        Name of pre-trained weights, which are downloaded; None (the default) initialises at random and
-        touches no network.
+        Name of pre-trained weights, which are downloaded: of segmentation-models-pytorch (``"imagenet"``) or, for its
+        ResNets, of torchgeo (``"ResNet50_Weights.SENTINEL2_ALL_MOCO"``). None (the default) initialises at random
+        and touches no network.
 
     Returns
     -------
@@ -37,17 +39,23 @@ def build_encoder(name: str, *, in_channels: int, depth: int, weights: str | Non
     Raises
     ------
     ModelError
-        The name or the weights are unknown, or the encoder lacks features at one of the strides.
+        The name or the weights are unknown, do not fit each other or the bands, or cannot be downloaded, or the
+        encoder lacks features at one of the strides.
     """
     import segmentation_models_pytorch as smp
 
     # timm resolves names such as "hf_hub:owner/model" over the network; a saved model must not be able to ask for that.
     if not _HUB_FREE_NAME.fullmatch(name):
         raise _unknown(name, "the name holds characters outside letters, digits, '_', '.' and '-'")
+    own, foreign = (None, weights) if weights is not None and is_torchgeo_name(weights) else (weights, None)
     try:
-        encoder = smp.encoders.get_encoder(name, in_channels=in_channels, depth=depth, weights=weights)
+        encoder = smp.encoders.get_encoder(name, in_channels=in_channels, depth=depth, weights=own)
     except (KeyError, ValueError, RuntimeError) as error:
         raise _unknown(name, _first_line(error)) from error
+    except OSError as error:
+        raise not_downloaded(f"{own!r} of {name}", error) from error
+    if foreign is not None:
+        load_torchgeo_weights(encoder, foreign, architecture=name, in_channels=in_channels)
     _drop_unused_layers(encoder, in_channels=in_channels, depth=depth, name=name)
     return cast("nn.Module", encoder)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +29,16 @@ class Features:
     shares: Mapping[str, list[Tensor]]
     size: tuple[int, int]
 
+    @property
+    def batch(self) -> int:
+        """Number of samples."""
+        return next(iter(self.shares.values()))[0].shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return next(iter(self.shares.values()))[0].device
+
     def rolled(self, modality: str, index: Tensor) -> Self:
         """Give every sample another sample's modality, features and valid shares together.
 
@@ -47,6 +58,29 @@ class Features:
             self,
             maps={**self.maps, modality: [feature[index] for feature in self.maps[modality]]},
             shares={**self.shares, modality: [share[index] for share in self.shares[modality]]},
+        )
+
+    def detached(self) -> Self:
+        """Return the same values without their history: what is computed from them teaches no encoder."""
+        return replace(self, maps={name: [feature.detach() for feature in maps] for name, maps in self.maps.items()})
+
+    def replaced(self, means: Mapping[str, list[Tensor]]) -> Self:
+        """Return the features with some modalities saying the same everywhere; which cells they saw stays.
+
+        Parameters
+        ----------
+        means
+            Modality -> per scale (channel, 1, 1).
+        """
+        same = {name: [m.expand_as(f) for m, f in zip(means[name], self.maps[name], strict=True)] for name in means}
+        return replace(self, maps={**self.maps, **same})
+
+    def of(self, rows: Tensor) -> Self:
+        """Return some samples, int64 (n,), in that order."""
+        return replace(
+            self,
+            maps={name: [feature[rows] for feature in maps] for name, maps in self.maps.items()},
+            shares={name: [share[rows] for share in shares] for name, shares in self.shares.items()},
         )
 
 

@@ -1,41 +1,47 @@
 """Fusion: join the features of the modalities that are present, one scale at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from .fusion_gated import AttentionFusion, GatedFusion
+from .fusion_mean import MaskedMeanFusion
+from .fusion_projected import ConcatFusion, SharedPrivateFusion
+
+__all__ = ["FUSIONS", "MaskedMeanFusion", "build_fusion"]
+
+#: Every fusion is built by ``(width, modalities=)``, fuses like ``MaskedMeanFusion`` and reads only what is present.
+FUSIONS: dict[str, type[nn.Module]] = {
+    "mean": MaskedMeanFusion,
+    "gated": GatedFusion,
+    "attention": AttentionFusion,
+    "concat": ConcatFusion,
+    "shared_private": SharedPrivateFusion,
+}
+
+_FINEST_ATTENTION = 2
 
 
-class MaskedMeanFusion(nn.Module):
-    """Weighted mean over modalities; a modality of weight 0 changes nothing downstream.
+def build_fusion(name: str, *, widths: Mapping[int, int], modalities: int) -> nn.ModuleList:
+    """Build one fusion per scale.
 
-    ``mean = sum_m w_m f_m / sum_m w_m`` where ``sum_m w_m > 0``, else 0.
+    Parameters
+    ----------
+    name
+        A key of :data:`FUSIONS`. ``attention`` stands at strides of 4 and more and leaves strides 1 and 2 to the
+        mean, as those hold 15 of 16 cells.
+    widths
+        Channels per fused scale; scale ``k`` has stride ``2 ** k``.
+    modalities
+        Their number.
+
+    Returns
+    -------
+    nn.ModuleList
+        Fine to coarse.
     """
-
-    def forward(self, maps: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Fuse one scale.
-
-        Parameters
-        ----------
-        maps
-            Per modality (batch, channel, y, x), all of one shape.
-        weights
-            Per modality float (batch, 1, y, x) in [0, 1]: availability times the valid share of the cell.
-
-        Returns
-        -------
-        fused : Tensor
-            (batch, channel, y, x).
-        total : Tensor
-            (batch, 1, y, x): the sum of the weights; 0 where nothing was seen.
-        """
-        total = torch.stack(list(weights)).sum(dim=0)
-        # Dividing the one-channel weights is cheaper than dividing the many-channel sum.
-        scale = total.clamp_min(torch.finfo(total.dtype).tiny).reciprocal() * (total > 0)
-        fused = maps[0] * (weights[0] * scale)
-        for feature, weight in zip(maps[1:], weights[1:], strict=True):
-            fused = fused + feature * (weight * scale)
-        return fused, total
-
-
-FUSIONS: dict[str, type[nn.Module]] = {"mean": MaskedMeanFusion}
+    rules = {
+        scale: MaskedMeanFusion if name == "attention" and scale < _FINEST_ATTENTION else FUSIONS[name]
+        for scale in widths
+    }
+    return nn.ModuleList(rules[scale](widths[scale], modalities=modalities) for scale in sorted(widths))

@@ -5,17 +5,19 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .encoders import ModalityEncoder
 from .errors import require
 from .features import Features, pad, padded_size, valid_shares
-from .fusion import FUSIONS
+from .fusion import build_fusion
 from .spec import NetworkSpec
+from .three_steps import ThreeSteps, check_batch, usable_pixels
 
 __all__ = ["FusionUNet", "NetworkSpec"]
 
 
-class FusionUNet(nn.Module):
+class FusionUNet(ThreeSteps):
     """U-Net over several modalities, any of which may be missing, in three explicit steps.
 
     ``encode`` is the expensive step; ``fuse`` and ``decode`` can be repeated on its result for other subsets of
@@ -26,67 +28,38 @@ class FusionUNet(nn.Module):
     spec
         What to build.
     weights
-        Name of pre-trained encoder weights, or None (no download).
+        Name of pre-trained encoder weights (see :func:`~equipoise.models.encoders.build_encoder`), one for all or one
+        for each of some modalities, or None; they are downloaded where they are named, and never otherwise.
 
     Raises
     ------
     ModelError
-        An encoder is unknown.
+        An encoder or its weights are unknown or do not fit each other, or cannot be downloaded.
     """
 
-    def __init__(self, spec: NetworkSpec, *, weights: str | None = None) -> None:
-        super().__init__()
-        self.spec = spec
-        self.encoders = nn.ModuleList(
-            ModalityEncoder(name, in_channels=bands, depth=spec.depth, widths=spec.widths, weights=weights)
-            for name, bands in zip(spec.encoders, spec.in_channels, strict=True)
+    def __init__(self, spec: NetworkSpec, *, weights: str | Mapping[str, str] | None = None) -> None:
+        super().__init__(spec)
+        names = weights if isinstance(weights, Mapping) else dict.fromkeys(spec.modalities, weights)
+        require(
+            set(names) <= set(spec.modalities),
+            f"weights for {tuple(names)}",
+            f"modalities among {spec.modalities}",
+            "correct the names",
         )
-        self.fusion = FUSIONS[spec.fusion]()
+        self.encoders = nn.ModuleList(
+            ModalityEncoder(name, in_channels=bands, depth=spec.depth, widths=spec.widths, weights=names.get(modality))
+            for modality, name, bands in zip(spec.modalities, spec.encoders, spec.in_channels, strict=True)
+        )
+        self.fusion = build_fusion(spec.fusion, widths=spec.widths, modalities=len(spec.modalities))
         if spec.task == "segmentation":
             self.decoder = _build_decoder(spec)
             self.head: nn.Module = _build_head(spec)
+            coarser = sorted(spec.widths)[1:] if spec.deep_supervision else []
+            self.side_heads = nn.ModuleList(nn.Conv2d(spec.widths[scale], spec.classes, 1) for scale in coarser)
         else:
             self.head = nn.Linear(spec.decoder_channels[0], spec.classes)
         # Measured on two CPU cores: a training step takes a quarter less time than in the default layout.
         self.to(memory_format=torch.channels_last)
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Names in the order of the columns of ``available``."""
-        return self.spec.modalities
-
-    def forward(
-        self,
-        image: Mapping[str, Tensor],
-        *,
-        available: Tensor | None = None,
-        valid: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Encode, fuse and decode.
-
-        Parameters
-        ----------
-        image
-            Per modality float32 (batch, band, y, x), normalised; any y, x of at least 1. Further keys are ignored.
-        available
-            bool (batch, modality) or None for all present. Absent data are never read.
-        valid
-            Per modality bool (batch, y, x), True where usable; None where everything is.
-
-        Returns
-        -------
-        Tensor
-            Logits (batch, class, y, x), or (batch, class) for classification.
-
-        Raises
-        ------
-        ModelError
-            A modality is missing from ``image``, or shapes disagree.
-        """
-        features = self.encode(image, valid=valid, available=available)
-        if available is None:
-            available = torch.ones(_batch_size(features), len(self.modalities), dtype=torch.bool)
-        return self.decode(self.fuse(features, available), size=features.size)
 
     def encode(
         self,
@@ -103,7 +76,7 @@ class FusionUNet(nn.Module):
         Parameters
         ----------
         image, valid, available
-            As in :meth:`forward`.
+            As in :meth:`~equipoise.models.three_steps.ThreeSteps.forward`.
 
         Returns
         -------
@@ -114,16 +87,14 @@ class FusionUNet(nn.Module):
         Raises
         ------
         ModelError
-            As in :meth:`forward`.
+            As there.
         """
-        size = self._check(image, valid=valid, available=available)
+        size = check_batch(self.spec, image, valid=valid, available=available)
         maps: dict[str, list[Tensor]] = {}
         shares: dict[str, list[Tensor]] = {}
+        usable = usable_pixels(self.spec, image, valid=valid, available=available)
         for column, modality in enumerate(self.modalities):
-            usable = _usable(image[modality], None if valid is None else valid[modality])
-            if available is not None:
-                usable = usable & available[:, column].to(usable.device)[:, None, None, None]
-            maps[modality], shares[modality] = self._encode_one(column, image[modality], usable)
+            maps[modality], shares[modality] = self._encode_one(column, image[modality], usable[column])
         return Features(maps=maps, shares=shares, size=size)
 
     def fuse(self, features: Features, available: Tensor) -> list[Tensor]:
@@ -142,14 +113,14 @@ class FusionUNet(nn.Module):
             Segmentation: (batch, channel, y, x) per scale, fine to coarse. Classification: one map
             (batch, channel, 1, 1), the mean of the deepest scale weighted by the valid share of its cells.
         """
-        available = available.to(_device(features))
+        available = available.to(features.device)
         fused = []
-        for level in range(len(self.spec.widths)):
+        for level, fusion in enumerate(self.fusion):
             weights = [
                 features.shares[modality][level] * available[:, column, None, None, None]
                 for column, modality in enumerate(self.modalities)
             ]
-            joined, total = self.fusion([features.maps[modality][level] for modality in self.modalities], weights)
+            joined, total = fusion([features.maps[modality][level] for modality in self.modalities], weights)
             fused.append(joined if self.spec.task == "segmentation" else _pooled(joined, total))
         return fused
 
@@ -174,6 +145,29 @@ class FusionUNet(nn.Module):
         logits = self.head(torch.cat([self.decoder(fused), fused[0]], dim=1))
         return cast("Tensor", logits[..., : size[0], : size[1]])
 
+    def side_logits(self, fused: list[Tensor], *, size: tuple[int, int]) -> list[Tensor]:
+        """Predict from each coarser fused map alone, for deep supervision (Lee et al., AISTATS 2015) in training.
+
+        Parameters
+        ----------
+        fused
+            From :meth:`fuse`.
+        size
+            (rows, columns) of the input.
+
+        Returns
+        -------
+        list of Tensor
+            Logits (batch, class, rows, columns) per scale of stride 2 and more, fine to coarse, interpolated
+            linearly to the size of the input; empty without ``spec.deep_supervision``.
+        """
+        if not self.spec.deep_supervision:
+            return []
+        padded = fused[0].shape[-2:]
+        coarse = [head(map_) for head, map_ in zip(self.side_heads, fused[1:], strict=True)]
+        full = [F.interpolate(logits, size=padded, mode="bilinear", align_corners=False) for logits in coarse]
+        return [logits[..., : size[0], : size[1]] for logits in full]
+
     def _encode_one(self, column: int, image: Tensor, usable: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Encode the samples of one modality that have a usable pixel; ``usable`` is bool (batch, 1, y, x)."""
         padded = padded_size((image.shape[-2], image.shape[-1]), depth=self.spec.depth)
@@ -188,44 +182,6 @@ class FusionUNet(nn.Module):
         visible = pad(torch.where(usable, image, 0), padded)
         encoded = self.encoders[column](visible.contiguous(memory_format=torch.channels_last))
         return [_scattered(feature, rows, batch=shares[0].shape[0]) for feature in encoded], shares
-
-    def _check(
-        self, image: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None, available: Tensor | None
-    ) -> tuple[int, int]:
-        """Compare a batch with the spec and return its (rows, columns)."""
-        for given in (image, image if valid is None else valid):
-            missing = [modality for modality in self.modalities if modality not in given]
-            require(
-                not missing,
-                f"modalities {tuple(given)} in the batch",
-                f"{self.modalities}",
-                "give an absent modality as zeros with available=False",
-            )
-        first = tuple(image[self.modalities[0]].shape)
-        require(
-            len(first) == 4, f"{self.modalities[0]} of shape {first}", "(batch, band, y, x)", "add the missing axis"
-        )
-        batch, _, *size = first
-        for modality, bands in zip(self.modalities, self.spec.in_channels, strict=True):
-            shape = tuple(image[modality].shape)
-            wish = (batch, bands, *size)
-            require(shape == wish and min(wish) > 0, f"{modality} of shape {shape}", f"{wish}", "align the batch")
-            if valid is not None:
-                require(
-                    tuple(valid[modality].shape) == (batch, *size),
-                    f"valid mask of {modality} of shape {tuple(valid[modality].shape)}",
-                    f"{(batch, *size)}",
-                    "give one mask per sample",
-                )
-        if available is not None:
-            wish = (batch, len(self.modalities))
-            require(
-                tuple(available.shape) == wish and available.dtype == torch.bool,
-                f"available of shape {tuple(available.shape)} and type {available.dtype}",
-                f"bool {wish}",
-                "give one column per modality",
-            )
-        return size[0], size[1]
 
 
 def _build_decoder(spec: NetworkSpec) -> nn.Module:
@@ -245,13 +201,6 @@ def _build_head(spec: NetworkSpec) -> nn.Module:
     )
 
 
-def _usable(image: Tensor, valid: Tensor | None) -> Tensor:
-    """Return bool (batch, 1, y, x)."""
-    if valid is None:
-        return torch.ones_like(image[:, :1], dtype=torch.bool)
-    return valid[:, None].to(image.device)
-
-
 def _scattered(feature: Tensor, rows: Tensor, *, batch: int) -> Tensor:
     """Put the encoded samples back to their places in the batch, zeros elsewhere."""
     if feature.shape[0] == batch:
@@ -263,11 +212,3 @@ def _pooled(fused: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean over y and x, (batch, channel, 1, 1); 0 where nothing was seen."""
     total = weight.sum(dim=(2, 3), keepdim=True)
     return (fused * weight).sum(dim=(2, 3), keepdim=True) / total.clamp_min(torch.finfo(total.dtype).tiny)
-
-
-def _batch_size(features: Features) -> int:
-    return next(iter(features.shares.values()))[0].shape[0]
-
-
-def _device(features: Features) -> torch.device:
-    return next(iter(features.shares.values()))[0].device

@@ -1,7 +1,7 @@
 """NetworkSpec: the description from which a network is built, stored beside its weights."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 from .errors import ModelError, require, wanted
@@ -12,6 +12,7 @@ Task = Literal["segmentation", "classification"]
 _TASKS = ("segmentation", "classification")
 _MOST_CHANNELS = 4096
 _MOST_CLASSES = 255  # 255 itself marks pixels to ignore
+_ADDED_LATER = {"deep_supervision"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class NetworkSpec:
         those of stride 2 and of the full-resolution stem to the last.
     fusion
         A name in :data:`~equipoise.models.fusion.FUSIONS`.
+    deep_supervision
+        Whether the coarser fused maps have heads of their own, which only training reads; segmentation alone.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class NetworkSpec:
     depth: int = 3
     decoder_channels: tuple[int, ...] = (64, 32, 16)
     fusion: str = "mean"
+    deep_supervision: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.modalities)
@@ -90,6 +94,12 @@ class NetworkSpec:
             "give as many widths as the depth",
         )
         require(self.fusion in FUSIONS, f"fusion {self.fusion!r}", f"one of {tuple(FUSIONS)}", "correct the fusion")
+        require(
+            isinstance(self.deep_supervision, bool) and (self.task == "segmentation" or not self.deep_supervision),
+            f"deep_supervision {self.deep_supervision!r} for {self.task}",
+            "true or false, and false for classification, which has one fused map",
+            "correct it",
+        )
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -102,13 +112,27 @@ class NetworkSpec:
         widths = dict(zip(range(self.depth, 0, -1), self.decoder_channels, strict=True))
         return {0: widths[1], **widths} if self.task == "segmentation" else {self.depth: widths[self.depth]}
 
+    def single(self, modality: str) -> Self:
+        """Describe the network that has the same encoder and decoder but one modality.
+
+        Raises
+        ------
+        ModelError
+            The modality is not in the spec.
+        """
+        require(modality in self.modalities, f"modality {modality!r}", f"one of {self.modalities}", "correct the name")
+        column = self.modalities.index(modality)
+        return replace(
+            self, modalities=(modality,), in_channels=(self.in_channels[column],), encoder=self.encoders[column]
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, strings and integers, as they come back from JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild a spec from :meth:`to_dict`.
+        """Rebuild a spec from :meth:`to_dict`; what was added since the first saved models takes its default.
 
         Raises
         ------
@@ -117,7 +141,7 @@ class NetworkSpec:
         """
         names = {field.name for field in fields(cls)}
         require(
-            set(values) == names,
+            names - _ADDED_LATER <= set(values) <= names,
             f"network keys {sorted(values)}",
             f"{sorted(names)}",
             "use a description that this version of Equipoise wrote",

@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from equipoise.models.checkpoint import ModelCard, load_model, model_digest, save_model
 from equipoise.models.errors import CheckpointError, ModelError
+from equipoise.models.fusion import FUSIONS
 from equipoise.models.network import FusionUNet, NetworkSpec
 
 SPEC = NetworkSpec(modalities=("eo", "sar"), in_channels=(2, 1), classes=2, depth=1, decoder_channels=(4,))
@@ -77,6 +78,32 @@ def test_round_trip(folder, network):
     with torch.no_grad():
         assert torch.equal(loaded(image), network(image))
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "model.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+def test_every_fusion_makes_the_round_trip(tmp_path, fusion):
+    torch.manual_seed(0)
+    spec = dataclasses.replace(SPEC, depth=2, decoder_channels=(8, 4), fusion=fusion, deep_supervision=True)
+    network = FusionUNet(spec).eval()
+    save_model(tmp_path, network, _card(spec))
+    loaded, card = load_model(tmp_path)
+    assert card.spec == spec
+    image = {"eo": torch.randn(2, 2, 9, 5), "sar": torch.randn(2, 1, 9, 5)}
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
+        fused = loaded.fuse(loaded.encode(image), torch.ones(2, 2, dtype=torch.bool))
+        assert len(loaded.side_logits(fused, size=(9, 5))) == 2
+
+
+def test_a_card_from_before_deep_supervision_still_loads(folder, network):
+    _edit(folder, lambda envelope: envelope["card"]["network"].pop("deep_supervision"))
+    loaded, card = load_model(folder)
+    assert card.spec == SPEC
+    # A saved mean has no tensors of its own, and neither has a network without side heads.
+    assert not [name for name in loaded.state_dict() if name.startswith(("fusion", "side_heads"))]
+    image = {"eo": torch.randn(2, 2, 9, 5), "sar": torch.randn(2, 1, 9, 5)}
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
 
 
 def test_readme_names_what_matters(folder):
@@ -187,6 +214,9 @@ def test_bad_json(folder, text):
         lambda envelope: envelope["card"]["network"].update(modalities=[["eo"], ["sar"]]),
         lambda envelope: envelope["card"]["network"].update(fusion={}),
         lambda envelope: envelope["card"]["network"].update(depth="1"),
+        lambda envelope: envelope["card"]["network"].update(fusion="gated"),
+        lambda envelope: envelope["card"]["network"].update(deep_supervision=True),
+        lambda envelope: envelope["card"]["network"].update(deep_supervision="yes"),
         lambda envelope: envelope["card"]["network"].update(decoder_channels=[10**12]),
         lambda envelope: envelope["card"]["network"].update(in_channels=[10**30, 1]),
     ],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from equipoise.models.baselines import single_modality_spec
 from equipoise.models.errors import ModelError
+from equipoise.models.fusion import FUSIONS
 from equipoise.models.network import FusionUNet, NetworkSpec
 
 MODALITIES = ("eo", "sar", "ir")
@@ -183,8 +184,9 @@ def test_valid_masks_of_the_wrong_shape_are_named(network):
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", ("resnet18", "mobilenet_v2", "resnet18")])
-def test_spec_survives_json(encoder):
-    spec = NetworkSpec(**SPEC, encoder=encoder)
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+def test_spec_survives_json(encoder, fusion):
+    spec = NetworkSpec(**SPEC, encoder=encoder, fusion=fusion, deep_supervision=fusion == "gated")
     assert NetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
@@ -202,6 +204,8 @@ def test_spec_survives_json(encoder):
         {"depth": 6},
         {"decoder_channels": (8,)},
         {"fusion": "median"},
+        {"deep_supervision": "yes"},
+        {"deep_supervision": True, "task": "classification"},
     ],
 )
 def test_specs_that_contradict_themselves_are_refused(change):
