@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from .balancing.strategy import Strategy
+from .balancing.share_watch import ShareWatch
+from .balancing.strategy import Step, Strategy
 from .errors import require
 from .losses import IGNORE
 from .network import FusionUNet
@@ -20,6 +21,9 @@ from .network import FusionUNet
 Batch = Mapping[str, Any]
 
 _WARM_UP = 0.05
+
+#: What a share that is off by 1 costs in units of the validation score when the best epoch is chosen.
+MISS_COST = 10.0
 
 
 class FusionTask(L.LightningModule):
@@ -80,9 +84,10 @@ class FusionTask(L.LightningModule):
         self.columns = _columns(network.modalities, batch_modalities or network.modalities)
         self.target = "mask" if network.spec.task == "segmentation" else "label"
         self.confusion = MulticlassConfusionMatrix(network.spec.classes, ignore_index=IGNORE, validate_args=False)
+        self.watch = ShareWatch(network.modalities, kinds=strategy.watches, seed=seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Hide what the strategy hides, predict, and compare.
+        """Hide what the strategy hides, predict, compare, and let the strategy have its say.
 
         Parameters
         ----------
@@ -98,19 +103,43 @@ class FusionTask(L.LightningModule):
         """
         with self._seeded(batch_idx) as generator:
             available = self.strategy.available(self._present(batch), generator=generator)
-            logits = self.network(batch["image"], available=available, valid=batch.get("valid"))
-        loss: Tensor = self.loss(logits, batch[self.target])
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(available))
+            features = self.network.encode(batch["image"], valid=batch.get("valid"), available=available)
+            features = self.strategy.adapt(features, modalities=self.network.modalities)
+            logits = self.network.decode(self.network.fuse(features, available), size=features.size)
+            task_loss: Tensor = self.loss(logits, batch[self.target])
+            step = Step(
+                network=self.network, features=features, available=available, logits=logits,
+                target=batch[self.target], criterion=self.loss, generator=generator,
+                progress=self.global_step / self.total_steps, condition=batch.get("condition"),
+            )  # fmt: skip
+            loss = self.strategy.loss(step, task_loss)
+        self.log("train_loss", task_loss, on_step=False, on_epoch=True, batch_size=len(available))
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Let the strategy freeze or free parts of the network."""
+        self.strategy.begin_epoch(self.network, progress=self.global_step / self.total_steps)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002 (Lightning's)
+        """Let the strategy change the gradients; they are complete and unscaled here."""
+        self.strategy.gradients(self.network)
+
+    def on_train_epoch_end(self) -> None:
+        """Log what the strategy steers by."""
+        for name, value in self.strategy.figures().items():
+            self.log(f"strategy/{name}", value, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of an earlier epoch or of an interrupted one."""
         self.confusion.reset()
+        self.watch.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 (Lightning's signature)
         """Count what the network gets right when it sees everything that is present."""
         available, target = self._present(batch), batch[self.target]
-        logits = self.network(batch["image"], available=available, valid=batch.get("valid"))
+        features = self.network.encode(batch["image"], valid=batch.get("valid"), available=available)
+        logits = self.network.decode(self.network.fuse(features, available), size=features.size)
+        self.watch.update(self.network, features, available=available, logits=logits, target=target)
         self.confusion.update(logits.argmax(dim=1), target)
         self.log("validation_loss", self.loss(logits, target), batch_size=len(available))
 
@@ -119,10 +148,24 @@ class FusionTask(L.LightningModule):
         counts = self.confusion.compute()
         score = mean_iou(counts) if self.network.spec.task == "segmentation" else accuracy(counts)
         self.log("validation_score", score, prog_bar=True)
+        found = self.watch.compute()
+        miss = self.strategy.observe(found)
+        for kind, values in found.items():
+            for name, value in zip(self.network.modalities, values, strict=True):
+                self.log(f"{kind}/{name}", value)
+        # A better score is no gain where the shares are not what was asked for.
+        self.log("selection", score - MISS_COST * miss)
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]  # Lightning's union is wider
         """Return AdamW and its schedule, stepped once per optimiser step."""
-        optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        encoders = {id(parameter) for parameter in self.network.encoders.parameters()}
+        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in encoders]
+        rate = self.learning_rate * self.strategy.encoder_rate
+        groups: list[dict[str, Any]] = [
+            {"params": rest},
+            {"params": list(self.network.encoders.parameters()), "lr": rate},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(warm_cosine, total=self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class KeepProgress(Callback):
         self.folder = folder
         self.history: list[dict[str, float]] = []
         self.best_epoch, self.best_score, self.best_digest = -1, float("-inf"), ""
+        self._best_selection = float("-inf")
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                    TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))  # fmt: skip
@@ -45,11 +47,13 @@ class KeepProgress(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Note the epoch's figures and keep its weights if they are the best so far."""
         names = ("train_loss", "validation_loss", "validation_score")
-        figures = {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
-        self.history.append({"epoch": trainer.current_epoch, **figures})
-        score = figures.get("validation_score", float("nan"))
-        if score > self.best_score or self.best_epoch < 0:
-            self.best_epoch, self.best_score = trainer.current_epoch, score
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        shares = {name: value for name, value in found.items() if name.startswith(("share/", "information/"))}
+        figures = {name: found[name] for name in names if name in found}
+        self.history.append({"epoch": trainer.current_epoch, **figures, **shares})
+        score, selection = (found.get(name, float("nan")) for name in ("validation_score", "selection"))
+        if selection > self._best_selection or self.best_epoch < 0:
+            self.best_epoch, self.best_score, self._best_selection = trainer.current_epoch, score, selection
             assert isinstance(pl_module, FusionTask)  # noqa: S101 (tells the type checker; fit() makes no other)
             network = pl_module.network
             weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
@@ -57,12 +61,14 @@ class KeepProgress(Callback):
             temporary = self.folder / ".best.tmp"
             temporary.write_bytes(weights)
             temporary.replace(self.folder / "best.safetensors")
-        self._progress.update(self._bar, advance=1, figures=f"score {score:.3f}, best {self.best_score:.3f}")
+        self._progress.update(self._bar, advance=1, figures=_line(score, self.best_score, shares))
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Complete the epoch's figures; Lightning reports the training loss only now."""
         if self.history and "train_loss" in trainer.callback_metrics:
             self.history[-1]["train_loss"] = float(trainer.callback_metrics["train_loss"])
+            assert isinstance(pl_module, FusionTask)  # noqa: S101 (as above)
+            self.history[-1] |= {f"strategy/{name}": value for name, value in pl_module.strategy.figures().items()}
             log.info("epoch %d: %s", trainer.current_epoch, self.history[-1])
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -76,13 +82,20 @@ class KeepProgress(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
         best = {"best_epoch": self.best_epoch, "best_score": self.best_score, "best_digest": self.best_digest}
+        best["best_selection"] = self._best_selection
         return {"history": self.history, **best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what an interrupted run knew."""
         self.history = list(state_dict["history"])
         self.best_epoch, self.best_score = state_dict["best_epoch"], state_dict["best_score"]
-        self.best_digest = state_dict["best_digest"]
+        self.best_digest, self._best_selection = state_dict["best_digest"], state_dict["best_selection"]
+
+
+def _line(score: float, best: float, shares: Mapping[str, float]) -> str:
+    """Put the figures of an epoch in words: score, and the shares where they are watched."""
+    watched = " ".join(f"{name.split('/')[1]} {x:.0%}" for name, x in shares.items() if name.startswith("share/"))
+    return f"score {score:.3f}, best {best:.3f}" + (f", shares {watched}" if watched else "")
 
 
 class SaveState(Callback):

@@ -57,12 +57,25 @@ class Config(Options):
         for values in ([item.value for item in self.classes], [item.source for item in self.classes]):
             if len(set(values)) != len(values):
                 raise ValueError(f"classes have values or label values {values}; wanted each once")
+        self.train.utilization.check(declared, self.train.strategies)
+        self._check_encoders(declared)
         degradations(self.train.degradations, modalities=self.domain_modalities())
         if self.predict.model is None and len(self.classes) < 2:
             raise ValueError(
                 f"found {len(self.classes)} classes; wanted at least 2 to train, or a trained model in predict.model"
             )
         return self
+
+    def _check_encoders(self, declared: set[str]) -> None:
+        encoder = self.train.encoder
+        if isinstance(encoder, dict) and set(encoder) != declared:
+            raise ValueError(
+                f"train.encoder names modalities {sorted(encoder)}; wanted each of those declared: {sorted(declared)}"
+            )
+        if unknown := sorted(set(self.train.weights) - declared):
+            raise ValueError(f"train.weights names modality {unknown}; wanted only those declared: {sorted(declared)}")
+        if self.train.deep_supervision and self.task == "classification":
+            raise ValueError("train.deep_supervision is true for task: classification; wanted task: segmentation")
 
     @property
     def reference(self) -> str:

@@ -14,13 +14,14 @@ from ..models.baselines import single_modality_spec
 from ..models.coalitions import coalitions
 from ..models.losses import IGNORE
 from ..models.network import FusionUNet
-from ..models.utilization import coalition_scores, permutation_reliance
+from ..models.utilization import coalition_scores
 from .config import Config
 from .metrics import majority, summarise
 from .predict import Predictor
 from .progress import track
 from .run_folder import write_text
 from .train import TrainingData, fit_network, network_spec
+from .utilization import arrival, measured_utilization
 
 
 def evaluate(
@@ -43,8 +44,8 @@ def evaluate(
     -------
     ``fusion`` (all that is present), ``subsets`` (each subset of the modalities, from the same network),
     ``majority`` (always the most frequent training class), ``single`` (networks trained on one modality with the same
-    budget, where asked for) as :func:`~equipoise.pipeline.metrics.summarise` gives them, and ``utilization`` by the
-    bounded score and by cross entropy.
+    budget, where asked for) as :func:`~equipoise.pipeline.metrics.summarise` gives them, ``utilization`` as
+    :func:`~equipoise.pipeline.utilization.measured_utilization` gives it, and ``targets``: which shares arrived.
     """
     names = [item.name for item in data.classes]
     matrices = _subset_confusions(predictor.network, data, config)
@@ -54,6 +55,10 @@ def evaluate(
         "+".join(name for name, present in zip(data.names, row, strict=True) if present): summarise(matrix, names=names)
         for row, matrix in zip(rows, matrices, strict=True)
     }
+    utilization = measured_utilization(
+        predictor.network, lambda: data.module(config).loader("test"), prior=data.class_shares().tolist(),
+        options=config.evaluate, seed=config.seed,
+    )  # fmt: skip
     result: dict[str, Any] = {
         "modalities": list(data.names),
         "fusion": summarise(everything, names=names),
@@ -61,13 +66,8 @@ def evaluate(
             majority(everything, predicted=int(np.argmax(data.class_shares()))), names=names
         ),
         "subsets": subsets,
-        "utilization": {
-            score: permutation_reliance(
-                predictor.network, data.module(config).loader("test"), score=score, rolls=config.evaluate.rolls,
-                bootstrap=config.evaluate.bootstrap, seed=config.seed,
-            ).to_dict()
-            for score in ("brier", "cross_entropy")
-        },
+        "utilization": utilization,
+        "targets": arrival(config.train.utilization, utilization["brier"]),
         "single": {},
     }  # fmt: skip
     if config.evaluate.single_modality and len(data.names) > 1:
@@ -82,7 +82,7 @@ def _single_modalities(
     spec, result = network_spec(data, config), {}
     for name in data.names:
         fitted = fit_network(
-            single_modality_spec(spec, name), data, config, strategy="joint", folder=checkpoints / name,
+            single_modality_spec(spec, name), data, config, strategies=("joint",), folder=checkpoints / name,
             resume=f"{resume} {name}", label=f"train {name} alone",
         )  # fmt: skip
         result[name] = summarise(_confusion(fitted.network, data, config), names=names)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from ..datasets.datamodule import PatchDataModule
-from ..models.balancing import build_strategy
+from ..models.balancing import Utilization, build_strategy
 from ..models.losses import ClassificationLoss, SegmentationLoss
 from ..models.network import FusionUNet
 from ..models.spec import NetworkSpec
@@ -56,7 +56,7 @@ def fit(
     data: PatchDataModule,
     *,
     options: TrainOptions,
-    strategy: str,
+    strategies: Sequence[str],
     class_weights: Sequence[float] | None,
     batch_modalities: tuple[str, ...],
     steps_per_epoch: int,
@@ -69,7 +69,7 @@ def fit(
 
     Parameters
     ----------
-    spec, data, options, strategy
+    spec, data, options, strategies
         What to train, on what, how.
     class_weights
         One a class, or None.
@@ -98,8 +98,13 @@ def fit(
     last = _prepare(folder, resume)
     lightning.seed_everything(seed, verbose=False)
     loss = SegmentationLoss if spec.task == "segmentation" else ClassificationLoss
+    strategy = build_strategy(
+        strategies, modalities=spec.modalities, utilization=Utilization(**options.utilization.settings())
+    )
+    # A network of one sensor starts from the weights of that sensor.
+    pretrained = {name: value for name, value in options.weights.items() if name in spec.modalities}
     task = FusionTask(
-        FusionUNet(spec), loss=loss(class_weights=class_weights), strategy=build_strategy(strategy),
+        FusionUNet(spec, weights=pretrained), loss=loss(class_weights=class_weights), strategy=strategy,
         learning_rate=options.learning_rate, weight_decay=options.weight_decay,
         total_steps=options.epochs * steps_per_epoch, seed=seed, batch_modalities=batch_modalities,
     )  # fmt: skip

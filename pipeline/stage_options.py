@@ -7,6 +7,12 @@ from pydantic import Field, model_validator
 
 from .degradation_options import DegradationOptions
 from .options import Options, Share, Slug
+from .utilization_options import UtilizationOptions
+
+StrategyName = Literal[
+    "joint", "subset_sampling", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy", "mu_bounded",
+    "mu_matched", "ogm_ge", "mmpareto",
+]  # fmt: skip
 
 
 class CoregisterOptions(Options):
@@ -61,12 +67,32 @@ class TileOptions(Options):
 class TrainOptions(Options):
     """Fit the fusion network."""
 
-    encoder: str = Field("resnet18", description="smp or timm (tu-...) encoder, one a modality.")
+    encoder: str | dict[Slug, str] = Field(
+        "resnet18", description="smp or timm (tu-...) encoder: one name for all, or modality -> name for each of them."
+    )
+    weights: dict[Slug, str] = Field(
+        {},
+        description="Modality -> pre-trained encoder weights, downloaded: imagenet (smp), or torchgeo's name such as "
+        "ResNet50_Weights.SENTINEL2_ALL_MOCO for encoder resnet50 and its 13 bands in order; others start at random.",
+    )
     depth: int = Field(4, ge=2, le=5, description="Encoder stages.")
     decoder_channels: list[int] = Field([128, 64, 32, 16], description="Decoder widths, one a stage.")
-    fusion: Literal["mean"] = Field("mean", description="mean: over the modalities present, at each scale.")
-    strategy: Literal["joint", "subset_sampling"] = Field(
-        "subset_sampling", description="subset_sampling: each sample sees a random subset of its modalities."
+    fusion: Literal["mean", "gated", "attention", "concat", "shared_private"] = Field(
+        "mean",
+        description="How the modalities present are joined at each scale. mean: their mean; gated: weighted by gates "
+        "that read their features; attention: they attend to each other (mean at strides 1 and 2); concat: "
+        "concatenated with presence channels; shared_private: mean of a shared and sum of private projections.",
+    )
+    deep_supervision: bool = Field(
+        False, description="Give each coarser scale a head of its own, for strategies that train on them; segmentation."
+    )
+    strategy: StrategyName | list[StrategyName] = Field(
+        "subset_sampling",
+        description="How the modalities are balanced; several are joined. subset_sampling: each sample sees a random "
+        "subset of its modalities; mu_bounded: shares as `utilization` says. All: docs/strategies.md.",
+    )
+    utilization: UtilizationOptions = Field(
+        UtilizationOptions(), description="Reliance that the mu_ strategies shall reach."
     )
     epochs: int = Field(30, ge=1, description="Passes over the training patches.")
     batch_size: int = Field(8, ge=2, description="Patches a step.")
@@ -91,6 +117,11 @@ class TrainOptions(Options):
                 f"decoder_channels has {len(self.decoder_channels)} values; wanted one a stage (depth: {self.depth})"
             )
         return self
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names of the strategies in the order of their effect."""
+        return (self.strategy,) if isinstance(self.strategy, str) else tuple(self.strategy)
 
 
 class EvaluateOptions(Options):

@@ -79,15 +79,25 @@ class TrainingData:
 
 def network_spec(data: TrainingData, config: Config) -> NetworkSpec:
     """Return the fusion network that the configuration asks for."""
+    encoder = config.train.encoder
     return NetworkSpec(
         modalities=data.names, in_channels=tuple(len(item.bands) for item in data.modalities),
-        classes=len(data.classes), task=config.task, encoder=config.train.encoder, depth=config.train.depth,
+        classes=len(data.classes), task=config.task, depth=config.train.depth,
+        encoder=encoder if isinstance(encoder, str) else tuple(encoder[name] for name in data.names),
         decoder_channels=tuple(config.train.decoder_channels), fusion=config.train.fusion,
+        deep_supervision=config.train.deep_supervision,
     )  # fmt: skip
 
 
 def fit_network(
-    spec: NetworkSpec, data: TrainingData, config: Config, *, strategy: str, folder: Path, resume: str, label: str
+    spec: NetworkSpec,
+    data: TrainingData,
+    config: Config,
+    *,
+    strategies: Sequence[str],
+    folder: Path,
+    resume: str,
+    label: str,
 ) -> FitResult:
     """Fit one network with the configuration's budget (see :func:`~equipoise.pipeline.fit.fit`)."""
     module = data.module(config)
@@ -96,7 +106,7 @@ def fit_network(
         shares = np.sqrt(np.maximum(data.class_shares(), 1e-6))
         weights = (shares.mean() / shares).tolist()
     return fit(
-        spec, module, options=config.train, strategy=strategy, class_weights=weights, batch_modalities=data.names,
+        spec, module, options=config.train, strategies=strategies, class_weights=weights, batch_modalities=data.names,
         steps_per_epoch=len(module.loader("train", epoch=0)), seed=config.seed, folder=folder, resume=resume,
         label=label,
     )  # fmt: skip
@@ -122,7 +132,7 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
     """
     spec = network_spec(data, config)
     result = fit_network(
-        spec, data, config, strategy=config.train.strategy, folder=checkpoints, resume=resume, label="train"
+        spec, data, config, strategies=config.train.strategies, folder=checkpoints, resume=resume, label="train"
     )
     utilization = permutation_reliance(
         result.network, data.module(config).loader("validation"), rolls=config.evaluate.rolls,
@@ -135,9 +145,10 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
         modalities=tuple(_describe(item) | {"statistics": statistics[item.name]} for item in data.modalities),
         class_prior=tuple(data.class_shares().tolist()),
         training={
-            "run": config.name, "seed": config.seed, "strategy": config.train.strategy, "epochs": config.train.epochs,
+            "run": config.name, "seed": config.seed, "strategy": list(config.train.strategies),
+            "epochs": config.train.epochs, "target": config.train.utilization.model_dump(mode="json"),
             "best_epoch": result.best_epoch, "normalisation": config.tile.normalisation, "utilization": utilization,
-            "versions": package_versions(),
+            "pretrained": dict(config.train.weights), "versions": package_versions(),
         },
         metrics={"validation_score": result.best_score},
     )  # fmt: skip
@@ -191,7 +202,7 @@ def load_predictor(
         normaliser=Normaliser(
             modalities=modalities, training=statistics, scenes=(scenes or {}) if by_scene else None
         ),
-        approximate=card.training.get("strategy") != "subset_sampling",
+        approximate="subset_sampling" not in card.training.get("strategy", ()),
     )  # fmt: skip
 
 

@@ -1,22 +1,57 @@
-"""Balancing strategies: one file each, behind the :class:`~equipoise.models.balancing.strategy.Strategy` protocol."""
+"""Balancing strategies: one file each, behind :class:`~equipoise.models.balancing.strategy.Strategy`."""
+
+from collections.abc import Callable, Sequence
 
 from ..errors import ModelError, wanted
+from .auxiliary import Auxiliary
+from .composite import Composite
+from .frozen_head import FrozenHead
+from .greedy import Greedy
+from .inverse_reliance import InverseReliance
 from .joint import Joint
-from .strategy import Strategy
+from .mmpareto import MMPareto
+from .mu_legacy import MuLegacy
+from .mu_matched import MuMatched
+from .ogm_ge import OgmGe
+from .settings import Utilization
+from .strategy import Step, Strategy
 from .subset_sampling import SubsetSampling
 
-__all__ = ["STRATEGIES", "Strategy", "build_strategy"]
+__all__ = ["STRATEGIES", "Step", "Strategy", "Utilization", "build_strategy"]
 
-STRATEGIES: dict[str, type[Strategy]] = {"joint": Joint, "subset_sampling": SubsetSampling}
+#: Name -> what builds the strategy for modalities, in the network's order, and the utilization that is wanted.
+STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
+    "joint": lambda _modalities, _wanted: Joint(),
+    "subset_sampling": lambda _modalities, _wanted: SubsetSampling(),
+    "auxiliary": lambda _modalities, _wanted: Auxiliary(),
+    "greedy": lambda modalities, _wanted: Greedy(len(modalities)),
+    "inverse_reliance": lambda modalities, _wanted: InverseReliance(len(modalities)),
+    "frozen_head": lambda _modalities, _wanted: FrozenHead(),
+    "mu_legacy": lambda modalities, utilization: Composite(
+        [FrozenHead(), MuLegacy(utilization.of(modalities), most=utilization.strength)]
+    ),
+    "mu_bounded": lambda modalities, utilization: utilization.bounded(modalities),
+    "mu_matched": lambda modalities, utilization: MuMatched(
+        len(modalities), fraction=utilization.fraction, depth=utilization.reach
+    ),
+    "ogm_ge": lambda modalities, _wanted: OgmGe(len(modalities)),
+    "mmpareto": lambda _modalities, _wanted: MMPareto(),
+}
 
 
-def build_strategy(name: str) -> Strategy:
+def build_strategy(
+    names: str | Sequence[str], *, modalities: Sequence[str] = (), utilization: Utilization | None = None
+) -> Strategy:
     """Build a balancing strategy.
 
     Parameters
     ----------
-    name
-        A key of :data:`STRATEGIES`.
+    names
+        A key of :data:`STRATEGIES`, or several: each then sees what the one before left.
+    modalities
+        Names in the network's order.
+    utilization
+        What the ``mu_`` strategies shall reach.
 
     Returns
     -------
@@ -26,8 +61,12 @@ def build_strategy(name: str) -> Strategy:
     Raises
     ------
     ModelError
-        The name is unknown.
+        A name is unknown, or the utilization cannot be met.
     """
-    if name not in STRATEGIES:
-        raise ModelError(wanted(f"strategy {name!r}", f"one of {tuple(STRATEGIES)}", "correct the name"))
-    return STRATEGIES[name]()
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    unknown = [name for name in chosen if name not in STRATEGIES]
+    if unknown or not chosen:
+        found = f"strategy {unknown[0]!r}" if unknown else "no strategy"
+        raise ModelError(wanted(found, f"one of {tuple(STRATEGIES)}", "correct the name"))
+    parts = [STRATEGIES[name](modalities, utilization or Utilization()) for name in chosen]
+    return parts[0] if len(parts) == 1 else Composite(parts)

@@ -1,12 +1,7 @@
-"""Joint training: the network sees everything that is present."""
+"""Joint training: the network sees everything that is present, and nothing else is asked of it."""
 
-import torch
-from torch import Tensor
+from .strategy import Strategy
 
 
-class Joint:
+class Joint(Strategy):
     """The plain competitor of every balancing strategy."""
-
-    def available(self, batch_available: Tensor, *, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Return ``batch_available``, bool (batch, modality), as it is; the protocol's generator stays unused."""
-        return batch_available

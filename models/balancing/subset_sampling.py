@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from .strategy import Strategy
 
-class SubsetSampling:
+
+class SubsetSampling(Strategy):
     """Per sample one of the ``2 ** n - 1`` non-empty subsets of its ``n`` present modalities, all equally likely.
 
     It makes "absent" an input that the network knows, which coalition Shapley values need. The uniform draw

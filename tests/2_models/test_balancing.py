@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from equipoise.models.balancing import STRATEGIES, build_strategy
+from equipoise.models.balancing import STRATEGIES, Utilization, build_strategy
 from equipoise.models.errors import ModelError
 
 
@@ -22,7 +22,8 @@ def _codes(available):
 )
 def test_never_what_is_absent_and_never_nothing(rows, seed, name):
     present = torch.tensor(rows)
-    seen = build_strategy(name).available(present, generator=torch.Generator().manual_seed(seed))
+    strategy = build_strategy(name, modalities="abcd", utilization=Utilization(target={"a": 0.5}))
+    seen = strategy.available(present, generator=torch.Generator().manual_seed(seed))
     assert seen.dtype == torch.bool
     assert not (seen & ~present).any()
     assert torch.equal(seen.any(dim=1), present.any(dim=1))

@@ -11,6 +11,7 @@ from equipoise.models.task import FusionTask
 from equipoise.pipeline.callbacks import KeepProgress, SaveState
 from equipoise.pipeline.errors import RunFolderError
 from equipoise.pipeline.train import fit_network, network_spec
+from equipoise.pipeline.utilization_options import UtilizationOptions
 
 EPOCHS = 3
 
@@ -21,10 +22,11 @@ def again(trained_run):
     run = trained_run.run
     data = run._training_data()
 
-    def fit(folder, *, resume="one"):
+    def fit(folder, *, resume="one", **changes):
+        config = run.config.model_copy(update={"train": run.config.train.model_copy(update=changes)})
         return fit_network(
-            network_spec(data, run.config), data, run.config, strategy=run.config.train.strategy, folder=folder,
-            resume=resume, label="train",
+            network_spec(data, config), data, config, strategies=config.train.strategies, folder=folder, resume=resume,
+            label="train",
         )  # fmt: skip
 
     return fit
@@ -83,6 +85,26 @@ def test_an_interrupted_fit_ends_bit_for_bit_as_one_that_was_not(again, trained_
     assert set(found) == set(expected)
     assert [name for name, tensor in found.items() if not torch.equal(tensor, expected[name])] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.ckpt", "resume.txt"]
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["frozen_head", "greedy", "mmpareto", ["subset_sampling", "mu_bounded"], ["subset_sampling", "mu_matched"]],
+)
+def test_what_a_strategy_remembers_survives_an_interruption(again, tmp_path, monkeypatch, strategy):
+    changes = {"strategy": strategy, "utilization": UtilizationOptions(target={"eo": 0.2})}
+    whole = again(tmp_path / "whole", **changes)
+    with monkeypatch.context() as patch:
+        _stopped_at_step(patch, 12)
+        with pytest.raises(InterruptedError):
+            again(tmp_path / "part", **changes)
+    resumed = again(tmp_path / "part", **changes)
+    assert resumed.history == whole.history
+    expected = whole.network.state_dict()
+    assert [n for n, tensor in resumed.network.state_dict().items() if not torch.equal(tensor, expected[n])] == []
+    watched = {name.split("/")[0] for epoch in whole.history for name in epoch if "/" in name}
+    assert ("share" in watched) == ("mu_" in str(strategy))
+    assert ("strategy" in watched) == (strategy not in ("frozen_head", "mmpareto"))
 
 
 def test_ctrl_c_in_training_arrives_as_ctrl_c(again, tmp_path, monkeypatch):

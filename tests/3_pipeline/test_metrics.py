@@ -123,8 +123,17 @@ def _registered(*notes):
         ),
         (
             "evaluate",
-            {"fusion": {"mean_iou": 0.75}, "majority": {"mean_iou": None}, "single": {"eo": {"mean_iou": 0.5}}},
-            "test mIoU 0.750, majority -, eo alone 0.500",
+            {
+                "fusion": {"mean_iou": 0.75},
+                "majority": {"mean_iou": None},
+                "single": {"eo": {"mean_iou": 0.5}},
+                "targets": [
+                    {"modality": "eo", "wanted": [0.5, 0.5], "share": 0.511, "arrived": True},
+                    {"modality": "sar", "wanted": [0.2, 0.4], "share": 0.45, "arrived": False},
+                ],
+            },
+            "test mIoU 0.750, majority -, eo alone 0.500, eo 51% of the reliance (as wanted: 50%), "
+            "sar 45% of the reliance (NOT as wanted: 20% to 40%)",
         ),
         ("predict", {"chips": 5, "reliance": {"eo": 0.25, "sar": None}}, "5 chips; mean reliance eo 0.250, sar -"),
         (

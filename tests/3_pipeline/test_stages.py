@@ -207,7 +207,10 @@ def test_the_evaluation_measures_every_subset(trained_run):
     assert figures["subsets"]["eo+sar+ir"] == figures["fusion"]
     assert len({item["count"] for item in figures["subsets"].values()}) == 1
     assert figures["majority"]["count"] == figures["fusion"]["count"]
-    assert set(figures["utilization"]) == {"brier", "cross_entropy"}
+    measured = figures["utilization"]
+    assert set(measured) == {"brier", "cross_entropy", "information", "classes", "hack_alarm", "unused"}
+    assert sum(measured["information"]["information"]) == pytest.approx(measured["information"]["value"][-1], abs=1e-6)
+    assert figures["targets"] == []
     # Three epochs are little, yet enough to beat one answer for all.
     assert figures["fusion"]["mean_iou"] > 2 * figures["majority"]["mean_iou"]
     assert figures["fusion"]["accuracy"] > figures["majority"]["accuracy"]

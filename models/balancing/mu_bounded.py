@@ -1,0 +1,140 @@
+"""Bounded utilization targets: shares of reliance, by a bounded score, held where the user wants them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..scores import build_score
+from .exchange import holders, rise
+from .share_control import ShareControl
+from .share_target import ShareTarget
+from .strategy import Step, Strategy
+
+Depth = Literal["decoder", "all"]
+
+
+class MuBounded(Strategy):
+    """Press the reliance on over-used modalities down until every share is where it is wanted.
+
+    Each step measures ``R_m`` (see :func:`~equipoise.models.balancing.exchange.rise`) on cached features and adds
+    ``sum_m effort_m [R_m]+ / sum_k [R_k]+`` to the loss, the denominator a running mean without gradient. Efforts come
+    from :class:`~equipoise.models.balancing.share_control.ShareControl` and are never negative: a share rises because
+    the others fall, since pressing a reliance up teaches a network to fail on purpose on pairs that do not belong
+    together. After Singh et al. (Sensors 2024), with a bounded score and all modalities under control.
+
+    Parameters
+    ----------
+    target
+        Allowed shares, in the network's order.
+    metric
+        A name in :data:`~equipoise.models.scores.SCORES`.
+    depth
+        What the pressure teaches: ``decoder`` (fusion, decoder, head) or ``all`` (encoders, too).
+    control
+        ``pi``, or ``fixed``: an effort of ``strength`` wherever a share is too large.
+    strength
+        The fixed effort.
+    fraction
+        Share of a batch that is exchanged in a step, at least two samples.
+    per_step
+        Modalities that are exchanged in a step, in turn; None for all.
+    warm_up
+        Share of the training before the pressure begins: early shares say nothing.
+    conditions
+        Number of conditions that are steered apart.
+    """
+
+    turn: Tensor
+    watches = frozenset({"share"})
+
+    def __init__(
+        self,
+        target: ShareTarget,
+        *,
+        metric: str = "brier",
+        depth: Depth = "decoder",
+        control: Literal["pi", "fixed"] = "pi",
+        strength: float = 1.0,
+        fraction: float = 1.0,
+        per_step: int | None = None,
+        warm_up: float = 0.1,
+        conditions: int = 1,
+    ) -> None:
+        super().__init__()
+        self.target, self.metric, self.depth = target, metric, depth
+        self.fixed = strength if control == "fixed" else None
+        self.fraction, self.per_step, self.warm_up = fraction, per_step, warm_up
+        self.control = ShareControl(len(target.low), conditions=conditions)
+        self.encoder_rate = 0.2 if depth == "all" else 1.0
+        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
+
+    def loss(self, step: Step, loss: Tensor) -> Tensor:
+        """Add the pressure."""
+        rises = {
+            (condition, column): (found, len(rows))
+            for condition, rows in self._groups(step)
+            for column in self._columns(step)
+            if (found := self._reliance(step, column, rows)) is not None
+        }
+        self.turn.add_(1).remainder_(step.available.shape[1])
+        self.control.measure({place: float(found.detach()) for place, (found, _) in rises.items()})
+        if step.progress < self.warm_up:
+            return loss
+        for condition in dict.fromkeys(condition for condition, _ in rises):
+            self._steer(condition)
+        for (condition, column), (found, count) in rises.items():
+            effort = float(self.control.effort[condition, column]) * count / len(step.available)
+            if effort > 0:
+                loss = loss + effort * found.clamp_min(0) / self.control.total(condition)
+        return loss
+
+    def _columns(self, step: Step) -> list[int]:
+        """Modalities whose turn it is."""
+        count, first = step.available.shape[1], int(self.turn)
+        return [(first + n) % count for n in range(count if self.per_step is None else min(self.per_step, count))]
+
+    def _groups(self, step: Step) -> list[tuple[int, Tensor]]:
+        """Conditions that are steered apart, and int64 (n,) their samples; here all samples are one."""
+        return [(0, torch.arange(len(step.available), device=step.available.device))]
+
+    def _reliance(self, step: Step, column: int, rows: Tensor) -> Tensor | None:
+        """Mean rise over the samples that have a modality, or None where two are not to be had."""
+        most = max(2, round(self.fraction * len(rows)))
+        chosen = rows[holders(step.available[rows], column, most=most, generator=step.generator)]
+        if len(chosen) < 2:
+            return None
+        found = rise(step, column, chosen, score=build_score(self.metric), detached=self.depth != "all")
+        labelled = found[found.isfinite()]
+        return labelled.mean() if len(labelled) else None
+
+    def _allowed(self, condition: int, shares: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the allowed shares, float64 (modality,), that are nearest to those that are."""
+        return self.target.nearest(shares)
+
+    def _steer(self, condition: int) -> None:
+        shares = self.control.shares(condition)
+        if shares is None:
+            return
+        seen = shares - self.control.offset
+        allowed = self._allowed(condition, seen)
+        self.control.press(condition, allowed)
+        if self.fixed is not None:
+            self.control.effort[condition] = self.fixed * (seen > allowed + 1e-6)
+
+    def observe(self, figures: Mapping[str, Sequence[float]]) -> float:
+        """Learn how the shares of training steps differ from those of validation; return how far the latter are off."""
+        found, shares = figures.get("share"), self.control.shares(0)
+        if found is None:
+            return 0.0
+        if shares is not None:
+            gap = shares - torch.tensor(found, dtype=shares.dtype, device=shares.device)
+            self.control.offset += 0.5 * (gap - self.control.offset)
+        return self.target.miss(found)
+
+    def figures(self) -> dict[str, float]:
+        """Return running shares and efforts by column, of the first condition."""
+        shares = self.control.shares(0)
+        found = {f"effort_{m}": float(value) for m, value in enumerate(self.control.effort[0])}
+        return found if shares is None else found | {f"running_share_{m}": float(x) for m, x in enumerate(shares)}

@@ -1,0 +1,61 @@
+"""Utilization settings: what the ``mu_`` strategies are asked to reach, and how."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .composite import Composite
+from .frozen_head import FrozenHead
+from .mu_bounded import Depth, MuBounded
+from .share_target import ShareTarget, Wish
+from .strategy import Strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utilization:
+    """The reliance that the user chooses.
+
+    Attributes
+    ----------
+    target
+        Modality -> share, range of shares, or None where it is free; modalities that are not named are free.
+    metric
+        ``brier``, ``clipped_ce`` or ``cross_entropy``.
+    depth
+        ``head``, ``decoder`` or ``all``.
+    tolerance
+        Distance from a point target that counts as reached.
+    control
+        ``pi`` (the effort finds itself) or ``fixed``.
+    strength
+        The fixed effort, and the largest weight of ``mu_legacy``.
+    fraction
+        Share of a batch that is exchanged in a step.
+    """
+
+    target: Mapping[str, Wish] = field(default_factory=dict)
+    metric: str = "brier"
+    depth: Literal["head", "decoder", "all"] = "decoder"
+    tolerance: float = 0.02
+    control: Literal["pi", "fixed"] = "pi"
+    strength: float = 1.0
+    fraction: float = 1.0
+
+    def of(self, modalities: Sequence[str]) -> ShareTarget:
+        """Return the targets in the network's order."""
+        return ShareTarget.of(self.target, modalities, tolerance=self.tolerance)
+
+    @property
+    def reach(self) -> Depth:
+        """What the pressure teaches: with frozen encoders as deep as the decoder."""
+        return "all" if self.depth == "all" else "decoder"
+
+    def bounded(self, modalities: Sequence[str]) -> Strategy:
+        """Return the strategy that steers towards them; it aims at the inner half of the tolerance."""
+        inner = ShareTarget.of(self.target, modalities, tolerance=self.tolerance / 2)
+        phases = FrozenHead() if self.depth == "head" else None
+        steering = MuBounded(
+            inner, metric=self.metric, depth=self.reach, control=self.control, strength=self.strength,
+            fraction=self.fraction, warm_up=0.1 if phases is None else phases.pretraining + 0.05,
+        )  # fmt: skip
+        return steering if phases is None else Composite([phases, steering])

@@ -1,0 +1,47 @@
+"""The network that a configuration asks for: encoders by modality, fusion, heads."""
+
+from typing import get_args
+
+import pytest
+
+from equipoise.models.baselines import single_modality_spec
+from equipoise.models.fusion import FUSIONS
+from equipoise.pipeline.config import Config
+from equipoise.pipeline.stage_options import TrainOptions
+from equipoise.pipeline.train import TrainingData, network_spec
+
+CLASSES = [{"value": 0, "name": "dry", "color": "#aabbcc"}, {"value": 1, "name": "wet", "color": "#0000ff"}]
+
+
+def _spec(**train):
+    config = Config.model_validate(
+        {
+            "modalities": {"eo": {"unit": "reflectance", "bands": ["red"]}, "sar": {"unit": "db", "bands": ["VV"]}},
+            "classes": CLASSES,
+            "scenes": [{"name": "one", "files": {"eo": "eo.tif", "sar": "sar.tif"}}],
+            "train": train,
+        }
+    )
+    data = TrainingData(
+        index=None, stacks={}, normaliser=None, modalities=config.domain_modalities(), classes=config.classes,
+        classification=False,
+    )  # fmt: skip
+    return network_spec(data, config)
+
+
+def test_one_encoder_serves_all_unless_each_has_its_own():
+    assert _spec().encoder == "resnet18"
+    # The mapping may come in any order; the spec follows the modalities.
+    spec = _spec(encoder={"sar": "mobilenet_v2", "eo": "resnet50"})
+    assert spec.encoders == ("resnet50", "mobilenet_v2")
+    assert single_modality_spec(spec, "sar").encoder == "mobilenet_v2"
+
+
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+def test_fusion_and_heads_are_passed_on(fusion):
+    spec = _spec(fusion=fusion, deep_supervision=True)
+    assert (spec.fusion, spec.deep_supervision) == (fusion, True)
+
+
+def test_the_configuration_offers_every_fusion():
+    assert set(get_args(TrainOptions.model_fields["fusion"].annotation)) == set(FUSIONS)
