@@ -148,7 +148,7 @@ def test_two_commands_do_not_work_in_one_folder(bind):
     with run.folder.locked(), pytest.raises(RunFolderError, match=r"another Equipoise command at work.*wait for it"):
         RunFolder.open(run.folder.root).locked().__enter__()
     with run.folder.locked(), pytest.raises(RunFolderError, match="another Equipoise command"):
-        bind(copy=False).__class__(config=run.config, folder=RunFolder.open(run.folder.root)).do("report")
+        Run(config=run.config, folder=RunFolder.open(run.folder.root)).do("report")
     assert not run.do("tile")[1]
 
 
