@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ModelError, wanted
+from .norm import ChannelNorm
 from .pretrained import is_torchgeo_name, load_torchgeo_weights, not_downloaded
 
 _PROBE_PX = 64
@@ -79,17 +80,27 @@ class ModalityEncoder(nn.Module):
         Output channels per used scale, keyed by scale number: scale ``k`` has stride ``2 ** k``; scale 0 is the stem.
     weights
         Name of pre-trained weights or None.
+    norm
+        ``layer`` normalises what leaves the encoder over the channels of each place; ``batch`` does not.
     """
 
     def __init__(
-        self, name: str, *, in_channels: int, depth: int, widths: dict[int, int], weights: str | None = None
-    ) -> None:
+        self, name: str, *, in_channels: int, depth: int, widths: dict[int, int], weights: str | None = None,
+        norm: str = "batch",
+    ) -> None:  # fmt: skip
         super().__init__()
         self.backbone = build_encoder(name, in_channels=in_channels, depth=depth, weights=weights)
         self.scales = tuple(scale for scale in sorted(widths) if scale > 0)
         self.stem = _build_stem(in_channels, widths[0]) if 0 in widths else None
         channels = cast("list[int]", self.backbone.out_channels)
-        self.projections = nn.ModuleList(nn.Conv2d(channels[scale], widths[scale], 1) for scale in self.scales)
+        projections: list[nn.Module] = [nn.Conv2d(channels[scale], widths[scale], 1) for scale in self.scales]
+        if norm == "layer":
+            projections = [
+                nn.Sequential(projection, ChannelNorm(widths[scale]))
+                for projection, scale in zip(projections, self.scales, strict=True)
+            ]
+            self.stem = None if self.stem is None else nn.Sequential(*self.stem, ChannelNorm(widths[0]))
+        self.projections = nn.ModuleList(projections)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Encode one modality.
@@ -109,7 +120,7 @@ class ModalityEncoder(nn.Module):
         return maps if self.stem is None else [self.stem(image), *maps]
 
 
-def _build_stem(in_channels: int, width: int) -> nn.Module:
+def _build_stem(in_channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
     )

@@ -23,11 +23,15 @@ class Features:
         which the modality is absent.
     size
         (rows, columns) of the input in pixels, before padding.
+    changed
+        bool (batch,): samples of which something was replaced, so that they tell nothing of the scene's reliance; None
+        where there is none.
     """
 
     maps: Mapping[str, list[Tensor]]
     shares: Mapping[str, list[Tensor]]
     size: tuple[int, int]
+    changed: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -81,6 +85,7 @@ class Features:
             self,
             maps={name: [feature[rows] for feature in maps] for name, maps in self.maps.items()},
             shares={name: [share[rows] for share in shares] for name, shares in self.shares.items()},
+            changed=None if self.changed is None else self.changed[rows],
         )
 
 

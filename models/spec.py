@@ -6,13 +6,15 @@ from typing import Any, Literal, Self
 
 from .errors import ModelError, require, wanted
 from .fusion import FUSIONS
+from .norm import NORMS
 
 Task = Literal["segmentation", "classification"]
 
 _TASKS = ("segmentation", "classification")
 _MOST_CHANNELS = 4096
 _MOST_CLASSES = 255  # 255 itself marks pixels to ignore
-_ADDED_LATER = {"deep_supervision"}
+_ADDED_LATER = {"deep_supervision", "norm"}
+_LEAST_NORMED = 4  # channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,9 @@ class NetworkSpec:
         A name in :data:`~equipoise.models.fusion.FUSIONS`.
     deep_supervision
         Whether the coarser fused maps have heads of their own, which only training reads; segmentation alone.
+    norm
+        How decision layers are normalised. ``batch``; or ``layer``, over the channels of each place, and the features
+        of each modality, too, before they are fused: no modality then speaks louder than another.
 
     Raises
     ------
@@ -56,6 +61,7 @@ class NetworkSpec:
     decoder_channels: tuple[int, ...] = (64, 32, 16)
     fusion: str = "mean"
     deep_supervision: bool = False
+    norm: str = "batch"
 
     def __post_init__(self) -> None:
         count = len(self.modalities)
@@ -100,6 +106,12 @@ class NetworkSpec:
             "true or false, and false for classification, which has one fused map",
             "correct it",
         )
+        require(self.norm in NORMS, f"norm {self.norm!r}", f"one of {NORMS}", "correct the norm")
+        require(
+            self.norm == "batch" or min(self.decoder_channels) >= _LEAST_NORMED,
+            f"norm 'layer' over {min(self.decoder_channels)} channels", f"at least {_LEAST_NORMED}",
+            "widen decoder_channels",
+        )  # fmt: skip
 
     @property
     def encoders(self) -> tuple[str, ...]:

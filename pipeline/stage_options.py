@@ -10,8 +10,8 @@ from .options import Options, Share, Slug
 from .utilization_options import UtilizationOptions
 
 StrategyName = Literal[
-    "joint", "subset_sampling", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy", "mu_bounded",
-    "mu_matched", "ogm_ge", "mmpareto",
+    "joint", "subset_sampling", "response", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy",
+    "mu_bounded", "mu_matched", "ogm_ge", "mmpareto",
 ]  # fmt: skip
 
 
@@ -85,6 +85,11 @@ class TrainOptions(Options):
     )
     deep_supervision: bool = Field(
         False, description="Give each coarser scale a head of its own, for strategies that train on them; segmentation."
+    )
+    norm: Literal["batch", "layer"] = Field(
+        "layer",
+        description="Normalisation of fusion and decoder. layer: each place over its channels, and each modality "
+        "before it is fused, so that none speaks louder than another; batch: over the batch.",
     )
     strategy: StrategyName | list[StrategyName] = Field(
         "subset_sampling",

@@ -13,6 +13,7 @@ from .mmpareto import MMPareto
 from .mu_legacy import MuLegacy
 from .mu_matched import MuMatched
 from .ogm_ge import OgmGe
+from .response import Response
 from .settings import Utilization
 from .strategy import Step, Strategy
 from .subset_sampling import SubsetSampling
@@ -23,6 +24,7 @@ __all__ = ["STRATEGIES", "Step", "Strategy", "Utilization", "build_strategy"]
 STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
     "joint": lambda _modalities, _wanted: Joint(),
     "subset_sampling": lambda _modalities, _wanted: SubsetSampling(),
+    "response": lambda _modalities, _wanted: Response(),
     "auxiliary": lambda _modalities, _wanted: Auxiliary(),
     "greedy": lambda modalities, _wanted: Greedy(len(modalities)),
     "inverse_reliance": lambda modalities, _wanted: InverseReliance(len(modalities)),

@@ -28,6 +28,8 @@ class MuBounded(Strategy):
     ----------
     target
         Allowed shares, in the network's order.
+    enough
+        Shares that count as reached when epochs are compared; None for ``target``.
     metric
         A name in :data:`~equipoise.models.scores.SCORES`.
     depth
@@ -53,6 +55,7 @@ class MuBounded(Strategy):
         self,
         target: ShareTarget,
         *,
+        enough: ShareTarget | None = None,
         metric: str = "brier",
         depth: Depth = "decoder",
         control: Literal["pi", "fixed"] = "pi",
@@ -64,6 +67,7 @@ class MuBounded(Strategy):
     ) -> None:
         super().__init__()
         self.target, self.metric, self.depth = target, metric, depth
+        self.enough = target if enough is None else enough
         self.fixed = strength if control == "fixed" else None
         self.fraction, self.per_step, self.warm_up = fraction, per_step, warm_up
         self.control = ShareControl(len(target.low), conditions=conditions)
@@ -96,8 +100,8 @@ class MuBounded(Strategy):
         return [(first + n) % count for n in range(count if self.per_step is None else min(self.per_step, count))]
 
     def _groups(self, step: Step) -> list[tuple[int, Tensor]]:
-        """Conditions that are steered apart, and int64 (n,) their samples; here all samples are one."""
-        return [(0, torch.arange(len(step.available), device=step.available.device))]
+        """Conditions that are steered apart, and int64 (n,) their samples; here all that are as they were are one."""
+        return [(0, unchanged(step).nonzero().flatten())]
 
     def _reliance(self, step: Step, column: int, rows: Tensor) -> Tensor | None:
         """Mean rise over the samples that have a modality, or None where two are not to be had."""
@@ -131,10 +135,22 @@ class MuBounded(Strategy):
         if shares is not None:
             gap = shares - torch.tensor(found, dtype=shares.dtype, device=shares.device)
             self.control.offset += 0.5 * (gap - self.control.offset)
-        return self.target.miss(found)
+        return self.enough.miss(found)
+
+    def targets(self) -> dict[int, tuple[float, float]]:
+        """Return lowest and highest wanted share by column, where there is a wish."""
+        pairs = enumerate(zip(self.enough.low, self.enough.high, strict=True))
+        return {column: pair for column, pair in pairs if pair != (0.0, 1.0)}
 
     def figures(self) -> dict[str, float]:
         """Return running shares and efforts by column, of the first condition."""
         shares = self.control.shares(0)
         found = {f"effort_{m}": float(value) for m, value in enumerate(self.control.effort[0])}
         return found if shares is None else found | {f"running_share_{m}": float(x) for m, x in enumerate(shares)}
+
+
+def unchanged(step: Step) -> Tensor:
+    """Return bool (batch,): samples whose features are those that were encoded."""
+    if step.features.changed is None:
+        return torch.ones(len(step.available), dtype=torch.bool, device=step.available.device)
+    return ~step.features.changed

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..coalitions import coalitions, shapley_values
 from ..evaluation import evaluating
 from ..scores import brier_score
-from .mu_bounded import Depth, MuBounded
+from .mu_bounded import Depth, MuBounded, unchanged
 from .share_control import follow, summed_over_processes
 from .share_target import ShareTarget
 from .strategy import Step
@@ -48,7 +48,7 @@ class MuMatched(MuBounded):
 
     def _groups(self, step: Step) -> list[tuple[int, Tensor]]:
         """Tell samples apart by condition, and measure each group's information on the way."""
-        complete = step.available.all(dim=1)
+        complete = step.available.all(dim=1) & unchanged(step)
         if step.condition is None:
             conditions = torch.zeros(len(complete), dtype=torch.int64, device=complete.device)
         else:

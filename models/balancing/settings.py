@@ -51,11 +51,12 @@ class Utilization:
         return "all" if self.depth == "all" else "decoder"
 
     def bounded(self, modalities: Sequence[str]) -> Strategy:
-        """Return the strategy that steers towards them; it aims at the inner half of the tolerance."""
-        inner = ShareTarget.of(self.target, modalities, tolerance=self.tolerance / 2)
+        """Return the strategy that steers towards them; an epoch within half the tolerance is as good as a hit."""
+        aim = ShareTarget.of(self.target, modalities, tolerance=0)
+        enough = ShareTarget.of(self.target, modalities, tolerance=self.tolerance / 2)
         phases = FrozenHead() if self.depth == "head" else None
         steering = MuBounded(
-            inner, metric=self.metric, depth=self.reach, control=self.control, strength=self.strength,
+            aim, enough=enough, metric=self.metric, depth=self.reach, control=self.control, strength=self.strength,
             fraction=self.fraction, warm_up=0.1 if phases is None else phases.pretraining + 0.05,
         )  # fmt: skip
         return steering if phases is None else Composite([phases, steering])

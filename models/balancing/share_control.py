@@ -1,5 +1,6 @@
 """Share control: how strongly a modality's reliance is pressed down so that the shares come where they are wanted."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -13,13 +14,15 @@ _LEAST = 1e-3
 
 
 class ShareControl(nn.Module):
-    """A PI controller a modality, with a clipped effort and no wind-up.
+    """A PI controller a modality, whose effort grows as a hyperbolic sine.
 
-    The error is the distance of a share from the nearest allowed one: ``effort = clip(kp error + sum, 0, most)``, where
-    the sum grows by ``ki (1 + effort / 4) error`` a step, and stands still while the effort is clipped and would go
-    further. A network that answers weakly needs a large effort, which is then found sooner. An integral multiplier is
-    dual ascent on the constraint, and the proportional part damps it (Stooke et al., ICML 2020, for constraints in
-    general).
+    The error is the distance of a share from the nearest allowed one: ``effort = clip(scale sinh(kp error + sum), 0,
+    most)``, where the sum grows by ``ki error`` a step, positive or negative, and is bound to what the clip can use.
+    How strongly a share answers to an effort differs a hundredfold between networks; near equilibrium a step of the
+    logarithm moves the share by a part of the way that it has to go, whatever that strength, so that one setting serves
+    all of them. An integral multiplier is dual ascent on the constraint, and the proportional part damps it (Stooke et
+    al., ICML 2020, for constraints in general); ``ki / kp`` is the rate of the running mean, whose delay it makes up
+    for.
 
     Parameters
     ----------
@@ -29,6 +32,8 @@ class ShareControl(nn.Module):
         Number of conditions whose reliance is followed apart; 1 where they are not told apart.
     proportional, integral
         ``kp``, and ``ki`` a step.
+    scale
+        Effort below which the answer is linear.
     most
         Largest effort.
     """
@@ -40,11 +45,11 @@ class ShareControl(nn.Module):
     effort: Tensor
 
     def __init__(
-        self, modalities: int, *, conditions: int = 1, proportional: float = 6.0, integral: float = 0.3,
-        most: float = 50.0,
+        self, modalities: int, *, conditions: int = 1, proportional: float = 8.0, integral: float = 0.4,
+        scale: float = 0.1, most: float = 50.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.proportional, self.integral, self.most = proportional, integral, most
+        self.proportional, self.integral, self.scale, self.most = proportional, integral, scale, most
         for name in ("reliance", "seen", "summed", "effort"):
             self.register_buffer(name, torch.zeros(conditions, modalities, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros(modalities, dtype=torch.float64))
@@ -76,11 +81,10 @@ class ShareControl(nn.Module):
         if shares is None:
             return
         error = shares - self.offset - allowed.to(shares)
-        step = self.integral * (1 + self.effort[condition] / 4) * error
-        wanted = self.proportional * error + self.summed[condition] + step
-        stuck = ((wanted > self.most) & (error > 0)) | ((wanted < 0) & (error < 0))
-        self.summed[condition] += torch.where(stuck, torch.zeros_like(step), step)
-        self.effort[condition] = wanted.clamp(0, self.most)
+        limit = math.asinh(self.most / self.scale)
+        summed = (self.summed[condition] + self.integral * error).clamp(-limit, limit)
+        self.summed[condition] = summed
+        self.effort[condition] = (self.scale * torch.sinh(self.proportional * error + summed)).clamp(0, self.most)
 
 
 def follow(running: Tensor, seen: Tensor, sums: Tensor, counts: Tensor) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from equipoise.models.balancing import Utilization, build_strategy
-from equipoise.models.baselines import SinglesEnsemble, single_modality_spec
+from equipoise.models.baselines import SinglesEnsemble, build_baseline, single_modality_spec
 from equipoise.models.losses import ClassificationLoss
 from equipoise.models.network import FusionUNet
 from equipoise.models.spec import NetworkSpec
@@ -31,6 +31,10 @@ class Budget:
     batch: int = 32
     epochs: int = 10
     rate: float = 3e-3
+
+
+#: Batches of 128 patches on which every epoch is compared.
+VALIDATION = 12
 
 
 class KeepBest(Callback):
@@ -59,6 +63,7 @@ def spec_of(scene: OracleScene) -> NetworkSpec:
     return NetworkSpec(
         modalities=scene.modalities, in_channels=tuple(scene.bands[name] for name in scene.modalities),
         classes=len(scene.classes), task=scene.task, encoder="resnet18", depth=2, decoder_channels=(32, 16),
+        norm="layer",
     )  # fmt: skip
 
 
@@ -71,11 +76,12 @@ def fit(
     conditions: str | Sequence[str] = "clear",
     utilization: Utilization | None = None,
     only: str | None = None,
-) -> tuple[FusionUNet, dict[str, float]]:
-    """Train one network, of one modality where ``only`` names it; return it with seconds and final figures."""
+    baseline: str | None = None,
+) -> tuple[Any, dict[str, float]]:
+    """Train one network, of one modality or a competitor where named; return it with seconds and final figures."""
     torch.manual_seed(seed)
     spec = spec_of(scene) if only is None else single_modality_spec(spec_of(scene), only)
-    network = FusionUNet(spec)
+    network: Any = FusionUNet(spec) if baseline is None else build_baseline(baseline, spec)
     built = build_strategy(strategy, modalities=spec.modalities, utilization=utilization)
     loss = CellLoss() if scene.task == "segmentation" else ClassificationLoss()
     task = FusionTask(
@@ -90,7 +96,7 @@ def fit(
     # Every epoch draws new patches: the loader is one run of all steps, cut into epochs.
     per_epoch = budget.steps // budget.epochs
     data = Stretches(scene, conditions, count=per_epoch, batch=budget.batch, seed=seed)
-    validation = oracle_loader(scene, conditions, count=5, batch_size=128, seed=10_000 + seed)
+    validation = oracle_loader(scene, conditions, count=VALIDATION, batch_size=128, seed=10_000 + seed)
     trainer.fit(task, Reloaded(data), validation)
     network.load_state_dict(keep.weights)
     return network.eval(), {"seconds": time.perf_counter() - began, **built.figures()}
@@ -137,15 +143,14 @@ def ensemble(
 
 
 @torch.inference_mode()
-def accuracy(network: Any, scene: OracleScene, condition: str, *, patches: int, seed: int) -> float:
-    """Share of cells named rightly under a condition, by the mean logit of a cell's pixels."""
-    hits = places = 0
+def hits(network: Any, scene: OracleScene, condition: str, *, patches: int, seed: int) -> torch.Tensor:
+    """Share of the places of each test patch that are named rightly under a condition, float (patch,)."""
+    found = []
     for batch in oracle_loader(scene, condition, count=max(1, patches // 256), batch_size=256, seed=seed):
         logits = network(batch["image"], available=batch["available"], valid=batch["valid"])
         target = batch["mask"] if scene.task == "segmentation" else batch["label"]
-        hits += int((logits.argmax(dim=1) == target).sum())
-        places += target.numel()
-    return hits / places
+        found.append((logits.argmax(dim=1) == target).float().reshape(len(target), -1).mean(dim=1))
+    return torch.cat(found)
 
 
 def shares(network: Any, scene: OracleScene, *, seed: int, condition: str = "clear") -> Mapping[str, Any]:

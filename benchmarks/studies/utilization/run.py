@@ -26,11 +26,11 @@ from typing import Any, Literal
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracle scene is a study beside this one
 
-import numpy as np
 import torch
 from figure import draw
-from networks import Budget, accuracy, ensemble, fit, shares
+from networks import Budget, ensemble, fit, hits, shares
 from page import write_page
+from sums import arrived, compared, headline
 
 from equipoise.models.balancing import Utilization
 from equipoise.models.share_checks import hack_alarm
@@ -45,8 +45,10 @@ ROOT = HERE.parents[2]
 DEPTH: dict[str, Literal["decoder", "all"]] = {"segmentation": "decoder", "classification": "all"}
 TARGETS = (0.2, 0.4, 0.5, 0.6, 0.8)
 NOISE = ("clear", "eo_noise_0.03", "eo_noise_0.06", "eo_noise_0.12", "eo_noise_0.3", "eo_noise_0.6")
-#: Trainings of each method in part two; five would be wanted for intervals.
-NOISE_SEEDS = 2
+#: Trainings of each target in part one, and of each method in part two.
+TARGET_SEEDS, NOISE_SEEDS = 3, 5
+#: What is held against every other method.
+HEADLINE = "response"
 #: A share this near to its target has arrived (the paper: .10).
 WITHIN = 0.02
 PATCHES = 1024
@@ -85,30 +87,41 @@ def to_target(task: str, target: float, seed: int, budget: Budget) -> Found:
         "task": task, "depth": DEPTH[task], "target": target, "seed": seed, "share": found["share"][0],
         "interval": found["interval"][0],
         "ce_share": found["ce_share"][0], "hack_alarm": None if alarm is None else any(alarm), "effort": effort,
-        "accuracy": accuracy(network, scene, "clear", patches=PATCHES, seed=778), "seconds": figures["seconds"],
+        "accuracy": float(hits(network, scene, "clear", patches=PATCHES, seed=778).mean()),
+        "seconds": figures["seconds"],
     }  # fmt: skip
 
 
 def methods(budget: Budget, scene: OracleScene) -> dict[str, Method]:
     """Every method: seed -> trained network and figures."""
-    degraded = named(*TRAINING_FAMILIES)
+    # Every other patch is clear; the others draw from the families that training may see.
+    seen = named(*TRAINING_FAMILIES)
+    degraded = ("clear",) * (len(seen) - 1) + seen
     focus = Utilization(target={"eo": 0.75})
-    bounded = Utilization(target={"eo": (0.3, 0.45), "sar": (0.25, 0.45)})
+    ranges = Utilization(target={"eo": (0.3, 0.45), "sar": (0.25, 0.45)})
 
-    def trained(strategy: Any, conditions: Any = "clear", utilization: Any = None) -> Method:
+    def trained(strategy: Any, conditions: Any = "clear", utilization: Any = None, baseline: Any = None) -> Method:
         return lambda seed: fit(
-            scene, strategy, seed=seed, budget=budget, conditions=conditions, utilization=utilization
+            scene, strategy, seed=seed, budget=budget, conditions=conditions, utilization=utilization, baseline=baseline
         )
 
     return {
         "plain": trained("joint"),
         "frozen_head": trained("frozen_head"),
         "mu_legacy": trained("mu_legacy", utilization=focus),
-        "mu_bounded": trained("mu_bounded", utilization=bounded),
+        "mu_bounded": trained("mu_bounded", utilization=ranges),
         "sensor_dropout": trained("subset_sampling"),
         "degradation": trained("joint", conditions=degraded),
         "ensemble": lambda seed: ensemble(scene, seed=seed, budget=budget, conditions="clear"),
         "mu_matched": trained(["subset_sampling", "mu_matched"], conditions=degraded),
+        "response": trained("response"),
+        "response, degradation": trained("response", conditions=degraded),
+        "response, mu_bounded": trained(["response", "mu_bounded"], utilization=ranges),
+        "ogm_ge": trained("ogm_ge"),
+        "mmpareto": trained("mmpareto"),
+        "inverse_reliance": trained("inverse_reliance"),
+        "early fusion": trained("joint", baseline="early"),
+        "i2m2": trained("joint", baseline="i2m2"),
     }
 
 
@@ -116,11 +129,14 @@ def robustness(method: str, seed: int, budget: Budget) -> Found:
     """Train by a method; measure clean, under noise, and under what nobody was shown."""
     scene = scene_of("segmentation")
     network, figures = methods(budget, scene)[method](seed)
-    conditions = dict.fromkeys((*NOISE, *named(*HELD_OUT_FAMILIES)))
-    found = {name: accuracy(network, scene, name, patches=PATCHES, seed=779) for name in conditions}
+    held_out = named(*HELD_OUT_FAMILIES)
+    found = {name: hits(network, scene, name, patches=PATCHES, seed=779) for name in dict.fromkeys((*NOISE, *held_out))}
+    each = torch.stack([found[name] for name in held_out]).mean(dim=0)
     return {
-        "method": method, "seed": seed, "accuracy": found, "share": shares(network, scene, seed=777)["share"],
-        "seconds": figures["seconds"],
+        "method": method, "seed": seed, "accuracy": {name: float(value.mean()) for name, value in found.items()},
+        "share": shares(network, scene, seed=777)["share"], "seconds": figures["seconds"],
+        "held_out_of_patch": [round(float(value), 5) for value in each],
+        "clear_of_patch": [round(float(value), 5) for value in found["clear"]],
     }  # fmt: skip
 
 
@@ -136,70 +152,48 @@ def exact() -> Found:
     }
 
 
-def arrived(runs: list[Found]) -> Found:
-    """Sum up part one: how many runs came within two points, and the nearest share where none did."""
-    table: dict[str, Any] = {}
-    for task in dict.fromkeys(run["task"] for run in runs):
-        rows = [run for run in runs if run["task"] == task]
-        hit = [abs(run["share"] - run["target"]) <= WITHIN for run in rows]
-        missed = {
-            str(target): min((run["share"] for run in rows if run["target"] == target), key=lambda x: abs(x - target))
-            for target in dict.fromkeys(run["target"] for run, is_hit in zip(rows, hit, strict=True) if not is_hit)
-        }
-        table[task] = {
-            "runs": len(rows), "within_2_points": sum(hit), "hack_alarms": sum(bool(run["hack_alarm"]) for run in rows),
-            "largest_miss": max(abs(run["share"] - run["target"]) for run in rows), "nearest_where_missed": missed,
-        }  # fmt: skip
-    return table
-
-
-def compared(runs: list[Found]) -> Found:
-    """Sum up part two, method by method, over seeds: clean, mean over noise, at .12, mean over what was held out."""
-    table = {}
-    for method in dict.fromkeys(run["method"] for run in runs):
-        rows = [run["accuracy"] for run in runs if run["method"] == method]
-        held_out = named(*HELD_OUT_FAMILIES)
-        values = {
-            "clear": [row["clear"] for row in rows],
-            "noise_mean": [float(np.mean([row[name] for name in NOISE])) for row in rows],
-            "noise_0.12": [row["eo_noise_0.12"] for row in rows],
-            "held_out_mean": [float(np.mean([row[name] for name in held_out])) for row in rows],
-        }
-        table[method] = {name: {"mean": float(np.mean(x)), "each": x} for name, x in values.items()}
-    return table
-
-
 def main() -> None:
     """Run what is not done, and write results and figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="one seed, a tenth of the steps")
     parser.add_argument("--part", choices=("targets", "noise"), help="only this one, to be joined by a later run")
+    parser.add_argument("--worker", default="0/1", help="I/N: every Nth run from the Ith, to be joined by a later run")
     smoke, part = (chosen := parser.parse_args()).smoke, chosen.part
+    worker, workers = (int(number) for number in chosen.worker.split("/"))
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same figures
-    budget, seeds = (Budget(steps=60, epochs=6), (0,)) if smoke else (Budget(), (0, 1, 2))
+    budget, seeds = (Budget(steps=60, epochs=6), (0,)) if smoke else (Budget(), tuple(range(NOISE_SEEDS)))
     sources = [*sorted((ROOT / "models").rglob("*.py")), *sorted((HERE.parent / "oracle").glob("*.py"))]
     sources.append(HERE / "networks.py")
     code = b"".join(path.read_bytes() for path in sources)
     mark = hashlib.sha256(code + repr(budget).encode()).hexdigest()[:8]
     folder = ROOT / "runs" / "studies" / "utilization"
-    targets = [] if part == "noise" else [
-        kept(f"target-{task}-{depth}-{x}-{s}", partial(to_target, task, x, s, budget), folder, mark)
-        for task, depth in DEPTH.items() for x in TARGETS for s in seeds
-    ]  # fmt: skip
-    noise = [] if part == "targets" else [
-        kept(f"noise-{name}-{s}", partial(robustness, name, s, budget), folder, mark)
-        for s in seeds[:NOISE_SEEDS] for name in methods(budget, scene_of("segmentation"))
-    ]  # fmt: skip
-    if part is not None:
-        return
-    record = {
-        "smoke": smoke, "budget": vars(budget), "seeds": list(seeds), "arrived": arrived(targets),
-        "compared": compared(noise), "exact": kept("exact", exact, folder, mark), "targets": targets,
-        "methods": noise, "python": platform.python_version(), "versions": package_versions(),
+    target_runs = {} if part == "noise" else {
+        f"target-{task}-{depth}-{x}-{s}": partial(to_target, task, x, s, budget)
+        for task, depth in DEPTH.items() for x in TARGETS for s in seeds[:TARGET_SEEDS]
     }  # fmt: skip
-    print(json.dumps({name: record[name] for name in ("arrived", "compared")}, indent=1))
+    noise_runs = {} if part == "targets" else {
+        f"noise-{name}-{s}": partial(robustness, name, s, budget)
+        for s in seeds for name in methods(budget, scene_of("segmentation"))
+    }  # fmt: skip
+    mine = list({**target_runs, **noise_runs}.items())[worker::workers]
+    for name, work in mine:
+        kept(name, work, folder, mark)
+    if part is not None or workers > 1:
+        return
+    targets = [kept(name, work, folder, mark) for name, work in target_runs.items()]
+    noise = [kept(name, work, folder, mark) for name, work in noise_runs.items()]
+    record = {
+        "smoke": smoke, "budget": vars(budget), "seeds": list(seeds), "target_seeds": list(seeds[:TARGET_SEEDS]),
+        "arrived": arrived(targets, within=WITHIN),
+        "compared": compared(noise, noise=NOISE, held_out=named(*HELD_OUT_FAMILIES)),
+        "headline": {"method": HEADLINE, "against": headline(noise, HEADLINE)},
+        "exact": kept("exact", exact, folder, mark), "targets": targets,
+        "methods": [{name: v for name, v in run.items() if not name.endswith("of_patch")} for run in noise],
+        "python": platform.python_version(), "versions": package_versions(),
+    }  # fmt: skip
+    print(json.dumps({name: record[name] for name in ("arrived", "compared", "headline")}, indent=1))
     if smoke:
         return
     (HERE / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
