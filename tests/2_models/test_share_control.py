@@ -71,3 +71,14 @@ def test_conditions_are_apart_and_the_state_is_saved():
     other.load_state_dict(control.state_dict())
     assert torch.equal(other.effort, control.effort)
     assert other.total(1) == control.total(1)
+
+
+def test_the_effort_is_signed_inside_and_never_negative_outside():
+    """What pressed one modality must first be taken back before the others are pressed: no two efforts at once."""
+    control = ShareControl(2)
+    for _ in range(40):
+        control.measure({(0, 0): 0.3, (0, 1): 0.3})
+        control.press(0, torch.tensor([0.3, 0.7]))
+    assert float(control.effort[0, 0]) > 0
+    assert float(control.effort[0, 1]) == 0
+    assert float(control.summed[0].sum()) == pytest.approx(0, abs=1e-9)

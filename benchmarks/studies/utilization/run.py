@@ -45,8 +45,9 @@ ROOT = HERE.parents[2]
 DEPTH: dict[str, Literal["decoder", "all"]] = {"segmentation": "decoder", "classification": "all"}
 TARGETS = (0.2, 0.4, 0.5, 0.6, 0.8)
 NOISE = ("clear", "eo_noise_0.03", "eo_noise_0.06", "eo_noise_0.12", "eo_noise_0.3", "eo_noise_0.6")
-#: Trainings of each target in part one, and of each method in part two.
-TARGET_SEEDS, NOISE_SEEDS = 3, 5
+#: Trainings of each target in part one, of each method in part two, and of those that serve as a further comparison.
+TARGET_SEEDS, NOISE_SEEDS, FURTHER_SEEDS = 3, 5, 2
+FURTHER = ("ogm_ge", "mmpareto", "inverse_reliance", "early fusion", "i2m2", "response, mu_bounded")
 #: What is held against every other method.
 HEADLINE = "response"
 #: A share this near to its target has arrived (the paper: .10).
@@ -175,7 +176,8 @@ def main() -> None:
     }  # fmt: skip
     noise_runs = {} if part == "targets" else {
         f"noise-{name}-{s}": partial(robustness, name, s, budget)
-        for s in seeds for name in methods(budget, scene_of("segmentation"))
+        for rest in (False, True) for s in seeds for name in methods(budget, scene_of("segmentation"))
+        if (name in FURTHER) == rest and (not rest or s < FURTHER_SEEDS)
     }  # fmt: skip
     mine = list({**target_runs, **noise_runs}.items())[worker::workers]
     for name, work in mine:

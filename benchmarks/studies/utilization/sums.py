@@ -57,10 +57,11 @@ def headline(runs: list[Found], method: str) -> Found:
     ours = {name: _patches(runs, method, name) for name in ("held_out_of_patch", "clear_of_patch")}
     for other in dict.fromkeys(run["method"] for run in runs):
         if other != method:
-            gain = ours["held_out_of_patch"] - _patches(runs, other, "held_out_of_patch")
-            clear = ours["clear_of_patch"] - _patches(runs, other, "clear_of_patch")
+            theirs = {name: _patches(runs, other, name) for name in ours}
+            seeds = len(theirs["clear_of_patch"])  # a further comparison has fewer, from the first on
+            gain, clear = (ours[name][:seeds] - theirs[name] for name in ("held_out_of_patch", "clear_of_patch"))
             table[other] = {
-                "held_out_gain": float(gain.mean()), "interval": paired_interval(gain),
+                "seeds": seeds, "held_out_gain": float(gain.mean()), "interval": paired_interval(gain),
                 "clear_gain": float(clear.mean()), "clear_interval": paired_interval(clear),
             }  # fmt: skip
     return table
