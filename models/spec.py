@@ -12,12 +12,15 @@ Task = Literal["segmentation", "classification"]
 _TASKS = ("segmentation", "classification")
 _MOST_CHANNELS = 4096
 _MOST_CLASSES = 255  # 255 itself marks pixels to ignore
-_ADDED_LATER = {"deep_supervision"}
+_ADDED_LATER = {"deep_supervision", "kind"}
+
+#: The fusion network and its competitors (see :mod:`equipoise.models.baselines`).
+KINDS = ("fusion", "early", "late", "i2m2")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """Everything that is needed to build a :class:`FusionUNet`; made of primitives, hence JSON-able.
+    """Everything that is needed to build a network; made of primitives, hence JSON-able.
 
     Attributes
     ----------
@@ -40,6 +43,8 @@ class NetworkSpec:
         A name in :data:`~equipoise.models.fusion.FUSIONS`.
     deep_supervision
         Whether the coarser fused maps have heads of their own, which only training reads; segmentation alone.
+    kind
+        One of :data:`KINDS`: :class:`FusionUNet`, or the competitor that is built from the same description.
 
     Raises
     ------
@@ -56,6 +61,7 @@ class NetworkSpec:
     decoder_channels: tuple[int, ...] = (64, 32, 16)
     fusion: str = "mean"
     deep_supervision: bool = False
+    kind: str = "fusion"
 
     def __post_init__(self) -> None:
         count = len(self.modalities)
@@ -100,6 +106,7 @@ class NetworkSpec:
             "true or false, and false for classification, which has one fused map",
             "correct it",
         )
+        require(self.kind in KINDS, f"network kind {self.kind!r}", f"one of {KINDS}", "correct it")
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -113,7 +120,7 @@ class NetworkSpec:
         return {0: widths[1], **widths} if self.task == "segmentation" else {self.depth: widths[self.depth]}
 
     def single(self, modality: str) -> Self:
-        """Describe the network that has the same encoder and decoder but one modality.
+        """Describe the fusion network that has the same encoder and decoder but one modality.
 
         Raises
         ------
@@ -123,8 +130,9 @@ class NetworkSpec:
         require(modality in self.modalities, f"modality {modality!r}", f"one of {self.modalities}", "correct the name")
         column = self.modalities.index(modality)
         return replace(
-            self, modalities=(modality,), in_channels=(self.in_channels[column],), encoder=self.encoders[column]
-        )
+            self, modalities=(modality,), in_channels=(self.in_channels[column],), encoder=self.encoders[column],
+            kind="fusion",
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, strings and integers, as they come back from JSON."""
