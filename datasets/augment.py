@@ -34,6 +34,11 @@ class Augmentation:
     its list. A degradation that would leave the window without a single usable pixel in any modality is not applied:
     an outage may take any sensor but the last.
 
+    What a window met is its ``condition``: 0 for nothing; ``1 + i`` for the degradation of number ``i``, counted over
+    all that are configured, in the order of the modalities and then of their lists; and for several at once the
+    number after all those, whichever they were. A degradation of probability 1 tells no window from another, so it
+    counts where no other one occurred; one that found nothing left to degrade does not count.
+
     Parameters
     ----------
     modalities
@@ -96,6 +101,7 @@ class Augmentation:
         -------
         StackWindow of the same shape. ``valid`` follows the pixels, ``labels`` and ``quality`` the geometry only:
         an invented cloud is one that the delivered mask does not know. Arrays that nothing changed are the window's.
+        ``condition`` says which degradation it met.
 
         Raises
         ------
@@ -114,9 +120,9 @@ class Augmentation:
         for name in image:
             if name in self._photometry:
                 image[name] = _photometry(self._photometry[name], image[name], seed=seed)
-        self._degrade(image, seed=seed, pixel_m=pixel_m)
+        met = self._degrade(image, seed=seed, pixel_m=pixel_m)
         valid = {name: mask & window.valid[name] for name, mask in _finite(image).items()}
-        return replace(window, image=image, valid=window.valid | valid)
+        return replace(window, image=image, valid=window.valid | valid, condition=self._condition(met))
 
     def _declared(self, name: str) -> Modality:
         if name not in self._modalities:
@@ -139,8 +145,9 @@ class Augmentation:
         labels = None if window.labels is None else small.codes(window.labels[None], seed=seed)[0]
         return replace(window, image=image, valid=window.valid | _finite(image), quality=quality, labels=labels)
 
-    def _degrade(self, image: dict[str, FloatImage], *, seed: int, pixel_m: float | None) -> None:
-        """Degrade the arrays of ``image`` in place of the dict."""
+    def _degrade(self, image: dict[str, FloatImage], *, seed: int, pixel_m: float | None) -> list[tuple[str, int]]:
+        """Degrade the arrays of ``image`` in place of the dict; return modality and place of what took effect."""
+        met = []
         # In a drawn order, so that the sensor which an outage may not take is not always the same one.
         for name in np.random.default_rng([seed, 0]).permutation(sorted(image)).tolist():
             for place, item in enumerate(self._degradations.get(name, ())):
@@ -150,7 +157,18 @@ class Augmentation:
                 worse = item(image[name], pixel_m=_metres(item, pixel_m), rng=rng)
                 others = (array for other, array in image.items() if other != name)
                 if _usable(worse) or any(_usable(array) for array in others):
+                    if _usable(image[name]):
+                        met.append((name, place))
                     image[name] = worse
+        return met
+
+    def _condition(self, met: Sequence[tuple[str, int]]) -> int:
+        """Return the number of what a window met, as the class says."""
+        order = [(name, place) for name in self._modalities for place in range(len(self._degradations.get(name, ())))]
+        telling = [(name, place) for name, place in met if self._degradations[name][place].probability < 1] or met
+        if len(telling) > 1:
+            return 1 + len(order)
+        return 1 + order.index(telling[0]) if telling else 0
 
 
 def pixel_size_m(geobox: GeoBox) -> float | None:

@@ -19,7 +19,8 @@ class PatchDataset(Dataset[dict[str, Any]]):
     """Samples of a patch index.
 
     A sample holds ``image`` (modality -> float32 (band, y, x), normalised, 0 where not valid), ``valid`` (modality ->
-    bool (y, x)), ``available`` (bool (M,), False = the whole modality is missing), and ``mask`` (int64 (y, x),
+    bool (y, x)), ``available`` (bool (M,), False = the whole modality is missing), ``condition`` (int64 (), which
+    degradation it met, 0 = none; see :class:`~equipoise.datasets.augment.Augmentation`), and ``mask`` (int64 (y, x),
     255 = ignore) or ``label`` (int64 ()). Class values are replaced by their position in ``class_values``.
 
     Files are opened on first use, separately in each process: handles that are shared over a fork give wrong bytes.
@@ -91,6 +92,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
             "valid": {name: _tensor(window.valid[name]) for name in images},
         }
         sample["available"] = torch.stack([mask.any() for mask in sample["valid"].values()])
+        sample["condition"] = torch.tensor(window.condition, dtype=torch.int64)
         if self._classification:
             sample["label"] = torch.tensor(int(self._lookup[int(label)]), dtype=torch.int64)
         else:

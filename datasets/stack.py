@@ -41,12 +41,15 @@ class StackWindow:
         uint8 (y, x), 255 = not labelled; None where the stack has no labels.
     quality
         Modality name -> uint8 (y, x), `Quality` codes, 255 = not known; modalities with a quality layer only.
+    condition
+        Which degradation it met, as :class:`~equipoise.datasets.augment.Augmentation` numbers them; 0 = none.
     """
 
     image: dict[str, NDArray[np.float32]]
     valid: dict[str, NDArray[np.bool_]]
     labels: NDArray[np.uint8] | None
     quality: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    condition: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from .baselines import BASELINES, build_network
 from .errors import CheckpointError, ModelError, require, wanted
 from .model_card import card_markdown
 from .network import FusionUNet
 from .spec import NetworkSpec
+from .three_steps import ThreeSteps
 
 _WEIGHTS, _CARD, _README = "model.safetensors", "model.json", "README.md"
 _FORMAT, _VERSION = "equipoise-model", 1
@@ -98,7 +100,7 @@ class ModelCard:
         return cls(**plain)
 
 
-def save_model(folder: Path, network: FusionUNet, card: ModelCard) -> None:
+def save_model(folder: Path, network: ThreeSteps, card: ModelCard) -> None:
     """Write weights, card and README; each file appears complete or not at all.
 
     Parameters
@@ -113,10 +115,16 @@ def save_model(folder: Path, network: FusionUNet, card: ModelCard) -> None:
     Raises
     ------
     ModelError
-        The card belongs to another network, or holds what JSON cannot.
+        The card belongs to another network, or holds what JSON cannot; or the network cannot be built from a
+        description.
     OSError
         The folder cannot be written.
     """
+    rebuilt = BASELINES.get(network.spec.kind, FusionUNet)
+    require(
+        type(network) is rebuilt, f"a {type(network).__name__}", f"a {rebuilt.__name__}, as its description says",
+        "save a network that can be built from its description",
+    )  # fmt: skip
     require(
         card.spec == network.spec, "the card of another network", f"one for {network.spec}", "fill `network` from it"
     )
@@ -142,7 +150,7 @@ def save_model(folder: Path, network: FusionUNet, card: ModelCard) -> None:
     _replace(folder / _CARD, text.encode())
 
 
-def load_model(folder: Path, *, device: torch.device | str = "cpu") -> tuple[FusionUNet, ModelCard]:
+def load_model(folder: Path, *, device: torch.device | str = "cpu") -> tuple[ThreeSteps, ModelCard]:
     """Read a model folder and check it against itself.
 
     Parameters
@@ -154,7 +162,7 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu") -> tuple[Fus
 
     Returns
     -------
-    network : FusionUNet
+    network : ThreeSteps
         In evaluation mode.
     card : ModelCard
         Its description.
@@ -173,7 +181,7 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu") -> tuple[Fus
         )
     try:
         card = ModelCard.from_dict(envelope["card"])
-        network = FusionUNet(card.spec)
+        network = build_network(card.spec)
     # Absurd sizes in a foreign card fail in the allocator.
     except (ModelError, RuntimeError, MemoryError, OverflowError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -247,7 +255,7 @@ def _tensors(path: Path, weights: bytes) -> dict[str, Tensor]:
         raise _damaged(path, f"bytes that are not safetensors ({error})") from error
 
 
-def _fill(network: FusionUNet, tensors: dict[str, Tensor], *, path: Path) -> None:
+def _fill(network: ThreeSteps, tensors: dict[str, Tensor], *, path: Path) -> None:
     """Copy tensors into the network after comparing names and shapes."""
     expected = network.state_dict()
     odd = sorted(set(expected) ^ set(tensors))

@@ -31,6 +31,8 @@ class EarlyFusion(ThreeSteps):
         The encoder is unknown.
     """
 
+    kind = "early"
+
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
         bands = sum(spec.in_channels) + len(spec.modalities)

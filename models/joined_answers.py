@@ -32,6 +32,10 @@ class JoinedAnswers(ThreeSteps):
         super().__init__(spec)
         self.singles = nn.ModuleList(singles)
 
+    def modality_encoders(self) -> list[nn.Module]:
+        """Return the encoder of each single network."""
+        return [self._single(column).encoders[0] for column in range(len(self.singles))]
+
     def encode(
         self,
         image: Mapping[str, Tensor],

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import require
 from .features import Features
@@ -28,6 +28,8 @@ class LateFusion(JoinedAnswers):
     ModelError
         An encoder or its weights are unknown.
     """
+
+    kind = "late"
 
     def __init__(self, spec: NetworkSpec, *, weights: Mapping[str, str] | None = None) -> None:
         spec = replace(spec, deep_supervision=False)
@@ -98,10 +100,16 @@ class I2M2(JoinedAnswers):
         An encoder or its weights are unknown.
     """
 
+    kind = "i2m2"
+
     def __init__(self, spec: NetworkSpec, *, weights: Mapping[str, str] | None = None) -> None:
         spec = replace(spec, deep_supervision=False)
         super().__init__(spec, _singles(spec, weights or {}))
         self.joint = FusionUNet(spec, weights=weights)
+
+    def modality_encoders(self) -> list[nn.Module]:
+        """Return both encoders of each modality, its own network's and the joint network's, as one module."""
+        return [nn.ModuleList(pair) for pair in zip(super().modality_encoders(), self.joint.encoders, strict=True)]
 
     def encode(
         self,

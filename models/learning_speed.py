@@ -13,8 +13,7 @@ from .errors import require
 class EncoderNetwork(Protocol):
     """A module whose encoders, in the order of its modalities, can be told from the rest."""
 
-    @property
-    def encoders(self) -> Iterable[nn.Module]:
+    def modality_encoders(self) -> Iterable[nn.Module]:
         """One module per modality."""
         ...
 
@@ -69,7 +68,7 @@ class ConditionalLearningSpeed(nn.Module):
         ModelError
             The number of encoders is another.
         """
-        encoders = [list(encoder.parameters()) for encoder in network.encoders]
+        encoders = [list(encoder.parameters()) for encoder in network.modality_encoders()]
         count = len(self.total)
         require(len(encoders) == count, f"{len(encoders)} encoders", f"{count}", "make one meter per network")
         own = {id(parameter) for group in encoders for parameter in group}

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+_KINDS = {
+    "fusion": "that fuses", "early": "(early fusion) over the stacked bands of",
+    "late": "(late fusion) that joins the answers of", "i2m2": "(I2M2) that joins the answers to and between",
+}  # fmt: skip
+
 
 def card_markdown(card: Mapping[str, Any]) -> str:
     """Describe a model in Markdown.
@@ -26,9 +31,10 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         [str(entry.get("value", "")), str(entry.get("name", "")), f"{prior:.4f}"]
         for entry, prior in zip(card["classes"], card["class_prior"], strict=True)
     ]
+    kind = _KINDS[network.get("kind", "fusion")]
     parts = [
         "# Equipoise model",
-        f"A {network['task']} network that fuses {len(inputs)} modalities, any of which may be missing. "
+        f"A {network['task']} network {kind} {len(inputs)} modalities, any of which may be missing. "
         f"Encoder `{network['encoder']}`, depth {network['depth']}, fusion `{network['fusion']}`.",
         "`model.safetensors` holds the weights and `model.json` everything else that a prediction needs; "
         "load both with `equipoise.models.checkpoint.load_model`.",

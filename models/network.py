@@ -180,6 +180,10 @@ class FusionUNet(ThreeSteps):
         full = [F.interpolate(logits, size=padded, mode="bilinear", align_corners=False) for logits in coarse]
         return [logits[..., : size[0], : size[1]] for logits in full]
 
+    def modality_encoders(self) -> list[nn.Module]:
+        """Return the encoders."""
+        return list(self.encoders)
+
     def _encode_one(self, column: int, image: Tensor, usable: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Encode the samples of one modality that have a usable pixel; ``usable`` is bool (batch, 1, y, x)."""
         padded = padded_size((image.shape[-2], image.shape[-1]), depth=self.spec.depth)

@@ -34,7 +34,7 @@ def brier_places(logits: Tensor, truth: Tensor) -> Tensor:
     Tensor
         float (batch, ...) in [0, 1].
     """
-    probability = logits.softmax(dim=1)
+    probability = full_precision(logits).softmax(dim=1)
     # sum_k (p_k - y_k)^2 = sum_k p_k^2 - 2 p_y + 1 needs no one-hot tensor.
     score = 0.5 * (probability.square().sum(dim=1) - 2 * _picked(probability, truth) + 1)
     return score.clamp(0, 1)
@@ -42,7 +42,7 @@ def brier_places(logits: Tensor, truth: Tensor) -> Tensor:
 
 def cross_entropy_places(logits: Tensor, truth: Tensor) -> Tensor:
     """Cross entropy ``-log p_y`` of each place in nats; arguments as in :func:`brier_places`, result at least 0."""
-    return -_picked(logits.log_softmax(dim=1), truth)
+    return -_picked(full_precision(logits).log_softmax(dim=1), truth)
 
 
 def clipped_ce_places(logits: Tensor, truth: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def clipped_ce_places(logits: Tensor, truth: Tensor) -> Tensor:
         float (batch, ...) in [0, 1].
     """
     # Picking first would be wrong for a distribution: the logarithm is taken of each class's probability.
-    score = (_CLIP + (1 - _CLIP) * logits.softmax(dim=1)).log() / math.log(_CLIP)
+    score = (_CLIP + (1 - _CLIP) * full_precision(logits).softmax(dim=1)).log() / math.log(_CLIP)
     return _picked(score, truth).clamp(0, 1)
 
 
@@ -217,6 +217,11 @@ def class_sums(places: Tensor, target: Tensor, *, classes: int, ignore_index: in
 def _check(name: str) -> None:
     if name not in SCORES:
         raise ModelError(wanted(f"score {name!r}", f"one of {tuple(SCORES)}", "correct the name"))
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Return logits in float32 at least: scores and losses of bfloat16 would be noise."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _picked(values: Tensor, truth: Tensor) -> Tensor:

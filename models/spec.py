@@ -13,13 +13,16 @@ Task = Literal["segmentation", "classification"]
 _TASKS = ("segmentation", "classification")
 _MOST_CHANNELS = 4096
 _MOST_CLASSES = 255  # 255 itself marks pixels to ignore
-_ADDED_LATER = {"deep_supervision", "norm"}
+_ADDED_LATER = {"deep_supervision", "norm", "kind"}
 _LEAST_NORMED = 4  # channels
+
+#: The fusion network and its competitors (see :mod:`equipoise.models.baselines`).
+KINDS = ("fusion", "early", "late", "i2m2")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """Everything that is needed to build a :class:`FusionUNet`; made of primitives, hence JSON-able.
+    """Everything that is needed to build a network; made of primitives, hence JSON-able.
 
     Attributes
     ----------
@@ -45,6 +48,8 @@ class NetworkSpec:
     norm
         How decision layers are normalised. ``batch``; or ``layer``, over the channels of each place, and the features
         of each modality, too, before they are fused: no modality then speaks louder than another.
+    kind
+        One of :data:`KINDS`: :class:`FusionUNet`, or the competitor that is built from the same description.
 
     Raises
     ------
@@ -62,6 +67,7 @@ class NetworkSpec:
     fusion: str = "mean"
     deep_supervision: bool = False
     norm: str = "batch"
+    kind: str = "fusion"
 
     def __post_init__(self) -> None:
         count = len(self.modalities)
@@ -112,6 +118,7 @@ class NetworkSpec:
             f"norm 'layer' over {min(self.decoder_channels)} channels", f"at least {_LEAST_NORMED}",
             "widen decoder_channels",
         )  # fmt: skip
+        require(self.kind in KINDS, f"network kind {self.kind!r}", f"one of {KINDS}", "correct it")
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -125,7 +132,7 @@ class NetworkSpec:
         return {0: widths[1], **widths} if self.task == "segmentation" else {self.depth: widths[self.depth]}
 
     def single(self, modality: str) -> Self:
-        """Describe the network that has the same encoder and decoder but one modality.
+        """Describe the fusion network that has the same encoder and decoder but one modality.
 
         Raises
         ------
@@ -135,8 +142,9 @@ class NetworkSpec:
         require(modality in self.modalities, f"modality {modality!r}", f"one of {self.modalities}", "correct the name")
         column = self.modalities.index(modality)
         return replace(
-            self, modalities=(modality,), in_channels=(self.in_channels[column],), encoder=self.encoders[column]
-        )
+            self, modalities=(modality,), in_channels=(self.in_channels[column],), encoder=self.encoders[column],
+            kind="fusion",
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, strings and integers, as they come back from JSON."""

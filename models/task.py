@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from .balancing.share_watch import ShareWatch
-from .balancing.strategy import Step, Strategy
+from .balancing.strategy import Step, Strategy, parts_of
 from .errors import require
 from .losses import IGNORE
 from .network import FusionUNet
+from .scores import full_precision
+from .three_steps import ThreeSteps
 
 Batch = Mapping[str, Any]
 
@@ -27,17 +29,19 @@ MISS_COST = 10.0
 
 
 class FusionTask(L.LightningModule):
-    """Train a :class:`~equipoise.models.network.FusionUNet` with a loss and a balancing strategy.
+    """Train a network with a loss and a balancing strategy.
 
     All randomness of a step (subsets, dropout) is drawn from ``(seed, global step, batch number)``, never from a
     stream that a restart would lose. AdamW; the learning rate rises linearly over the first 5 % of the steps and
-    falls to 0 along a cosine. Logs ``train_loss``, ``validation_loss`` and ``validation_score`` (mean IoU over the
-    classes present, or accuracy for classification; higher is better).
+    falls to 0 along a cosine. Losses and scores are computed in float32, whatever precision the trainer gives the
+    network. Where gradients are accumulated, strategies see every batch, and gradients once they are complete.
+    Logs ``train_loss``, ``validation_loss`` and ``validation_score`` (mean IoU over the classes present, or accuracy
+    for classification; higher is better).
 
     Parameters
     ----------
     network
-        What to train.
+        What to train: the fusion network or a competitor.
     loss
         ``loss(logits, target) -> scalar``.
     strategy
@@ -57,12 +61,13 @@ class FusionTask(L.LightningModule):
     Raises
     ------
     ModelError
-        ``total_steps`` is below 1, or the network reads a modality that the batches lack.
+        ``total_steps`` is below 1, the network reads a modality that the batches lack, or the strategy works on the
+        encoder of each modality and the network has none.
     """
 
     def __init__(
         self,
-        network: FusionUNet,
+        network: ThreeSteps,
         *,
         loss: nn.Module,
         strategy: Strategy,
@@ -74,6 +79,7 @@ class FusionTask(L.LightningModule):
     ) -> None:
         super().__init__()
         require(total_steps >= 1, f"{total_steps} total steps", "at least 1", "check epochs and batch size")
+        _check_encoders(network, strategy)
         self.network = network
         self.loss = loss
         self.strategy = strategy
@@ -85,6 +91,19 @@ class FusionTask(L.LightningModule):
         self.target = "mask" if network.spec.task == "segmentation" else "label"
         self.confusion = MulticlassConfusionMatrix(network.spec.classes, ignore_index=IGNORE, validate_args=False)
         self.watch = ShareWatch(network.modalities, kinds=strategy.watches, seed=seed)
+        #: Task loss of the last training batch, a detached scalar; None before the first one.
+        self.latest_loss: Tensor | None = None
+        self._epoch_began = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether the epoch at work began after the warm-up of every strategy, so that its validation counts."""
+        return self._epoch_began >= max(part.warm_up for part in parts_of(self.strategy))
+
+    def targets(self) -> dict[str, tuple[float, float]]:
+        """Return modality -> lowest and highest wanted share, 0 to 1, of what a strategy steers towards."""
+        found = {column: pair for part in parts_of(self.strategy) for column, pair in part.targets().items()}
+        return {name: found[column] for column, name in enumerate(self.network.modalities) if column in found}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Hide what the strategy hides, predict, compare, and let the strategy have its say.
@@ -105,20 +124,22 @@ class FusionTask(L.LightningModule):
             available = self.strategy.available(self._present(batch), generator=generator)
             features = self.network.encode(batch["image"], valid=batch.get("valid"), available=available)
             features = self.strategy.adapt(features, modalities=self.network.modalities)
-            logits = self.network.decode(self.network.fuse(features, available), size=features.size)
-            task_loss: Tensor = self.loss(logits, batch[self.target])
+            logits = full_precision(self.network.decode(self.network.fuse(features, available), size=features.size))
+            task_loss = self._criterion(logits, batch[self.target])
             step = Step(
                 network=self.network, features=features, available=available, logits=logits,
-                target=batch[self.target], criterion=self.loss, generator=generator,
+                target=batch[self.target], criterion=self._criterion, generator=generator,
                 progress=self.global_step / self.total_steps, condition=batch.get("condition"),
             )  # fmt: skip
             loss = self.strategy.loss(step, task_loss)
+        self.latest_loss = task_loss.detach()
         self.log("train_loss", task_loss, on_step=False, on_epoch=True, batch_size=len(available))
         return loss
 
     def on_train_epoch_start(self) -> None:
         """Let the strategy freeze or free parts of the network."""
-        self.strategy.begin_epoch(self.network, progress=self.global_step / self.total_steps)
+        self._epoch_began = self.global_step / self.total_steps
+        self.strategy.begin_epoch(self.network, progress=self._epoch_began)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002 (Lightning's)
         """Let the strategy change the gradients; they are complete and unscaled here."""
@@ -138,10 +159,11 @@ class FusionTask(L.LightningModule):
         """Count what the network gets right when it sees everything that is present."""
         available, target = self._present(batch), batch[self.target]
         features = self.network.encode(batch["image"], valid=batch.get("valid"), available=available)
-        logits = self.network.decode(self.network.fuse(features, available), size=features.size)
-        self.watch.update(self.network, features, available=available, logits=logits, target=target)
+        logits = full_precision(self.network.decode(self.network.fuse(features, available), size=features.size))
+        # The watch needs the three steps alone, whichever network has them.
+        self.watch.update(cast("FusionUNet", self.network), features, available=available, logits=logits, target=target)
         self.confusion.update(logits.argmax(dim=1), target)
-        self.log("validation_loss", self.loss(logits, target), batch_size=len(available))
+        self.log("validation_loss", self._criterion(logits, target), batch_size=len(available))
 
     def on_validation_epoch_end(self) -> None:
         """Turn the counts of the epoch into one score."""
@@ -158,16 +180,20 @@ class FusionTask(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]  # Lightning's union is wider
         """Return AdamW and its schedule, stepped once per optimiser step."""
-        encoders = {id(parameter) for parameter in self.network.encoders.parameters()}
-        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in encoders]
-        rate = self.learning_rate * self.strategy.encoder_rate
-        groups: list[dict[str, Any]] = [
-            {"params": rest},
-            {"params": list(self.network.encoders.parameters()), "lr": rate},
-        ]
+        encoders = [item for encoder in self.network.modality_encoders() for item in encoder.parameters()]
+        own = {id(parameter) for parameter in encoders}
+        groups: list[dict[str, Any]] = [{"params": [item for item in self.network.parameters() if id(item) not in own]}]
+        if encoders:
+            groups.append({"params": encoders, "lr": self.learning_rate * self.strategy.encoder_rate})
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(warm_cosine, total=self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _criterion(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the task loss in float32, a scalar."""
+        with torch.autocast(logits.device.type, enabled=False):
+            loss: Tensor = self.loss(full_precision(logits), target)
+        return loss
 
     def _present(self, batch: Batch) -> Tensor:
         """Return bool (batch, modality) in the network's order."""
@@ -219,6 +245,18 @@ def warm_cosine(step: int, *, total: int) -> float:
         return (step + 1) / warm
     progress = min(1.0, (step - warm) / max(1, total - warm))
     return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _check_encoders(network: ThreeSteps, strategy: Strategy) -> None:
+    """Refuse what works on the encoder of each modality where there is none."""
+    wish = "a network with an encoder for each modality (fusion, late or i2m2)"
+    for part in () if network.modality_encoders() else parts_of(strategy):
+        what = f"a network of kind {network.kind!r}"
+        require(not part.needs_encoders, f"{what} for {type(part).__name__}", wish, "choose another strategy")
+        require(
+            part.encoder_rate == 1.0, f"{what} and encoders that learn at {part.encoder_rate:g} of the rate", wish,
+            "choose `depth: decoder`",
+        )  # fmt: skip
 
 
 def _columns(wanted_order: tuple[str, ...], batch_order: tuple[str, ...]) -> list[int]:

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +19,15 @@ class ThreeSteps(nn.Module, ABC):
     Parameters
     ----------
     spec
-        Modalities, bands, classes and task that it works on.
+        Modalities, bands, classes and task that it works on; its ``kind`` becomes that of the class.
     """
+
+    #: What a saved description calls the class: one of :data:`~equipoise.models.spec.KINDS`.
+    kind: ClassVar[str] = "fusion"
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec = spec if spec.kind == self.kind else replace(spec, kind=self.kind)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -79,6 +84,10 @@ class ThreeSteps(nn.Module, ABC):
     @abstractmethod
     def decode(self, fused: list[Tensor], *, size: tuple[int, int]) -> Tensor:
         """Return logits (batch, class, rows, columns) of ``size``, or (batch, class) for classification."""
+
+    def modality_encoders(self) -> list[nn.Module]:
+        """Return what reads each modality alone, in order; nothing where modalities are not encoded apart."""
+        return []
 
     def side_logits(self, fused: list[Tensor], *, size: tuple[int, int]) -> list[Tensor]:  # noqa: ARG002
         """Return logits of further heads that only training reads; none unless a network has them."""

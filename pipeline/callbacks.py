@@ -1,15 +1,12 @@
-"""Callbacks of a fit: progress on the terminal, the best weights, and a state to go on from."""
+"""Callbacks of a fit: the history, the best weights, patience, and a state to go on from."""
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from safetensors.torch import save
 
 from ..models.task import FusionTask
@@ -23,26 +20,14 @@ class KeepProgress(Callback):
     Parameters
     ----------
     folder
-        Receives ``best.safetensors`` and ``last.ckpt``.
-    label
-        Shown before the epoch's figures.
+        Receives ``best.safetensors``.
     """
 
-    def __init__(self, folder: Path, *, label: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.history: list[dict[str, float]] = []
         self.best_epoch, self.best_score, self.best_digest = -1, float("-inf"), ""
         self._best_selection = float("-inf")
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))  # fmt: skip
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._bar = self._progress.add_task(label, total=None, figures="")
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show the bar."""
-        self._progress.update(self._bar, total=trainer.max_epochs, completed=trainer.current_epoch)
-        self._progress.start()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Note the epoch's figures and keep its weights if they are the best so far."""
@@ -50,18 +35,19 @@ class KeepProgress(Callback):
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
         shares = {name: value for name, value in found.items() if name.startswith(("share/", "information/"))}
         figures = {name: found[name] for name in names if name in found}
+        assert isinstance(pl_module, FusionTask)  # noqa: S101 (tells the type checker; fit() makes no other)
+        for name, (low, high) in pl_module.targets().items():
+            shares |= {f"target_low/{name}": low, f"target_high/{name}": high}
         self.history.append({"epoch": trainer.current_epoch, **figures, **shares})
         score, selection = (found.get(name, float("nan")) for name in ("validation_score", "selection"))
         if selection > self._best_selection or self.best_epoch < 0:
             self.best_epoch, self.best_score, self._best_selection = trainer.current_epoch, score, selection
-            assert isinstance(pl_module, FusionTask)  # noqa: S101 (tells the type checker; fit() makes no other)
             network = pl_module.network
             weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
             self.best_digest = hashlib.sha256(weights).hexdigest()
             temporary = self.folder / ".best.tmp"
             temporary.write_bytes(weights)
             temporary.replace(self.folder / "best.safetensors")
-        self._progress.update(self._bar, advance=1, figures=_line(score, self.best_score, shares))
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Complete the epoch's figures; Lightning reports the training loss only now."""
@@ -70,14 +56,6 @@ class KeepProgress(Callback):
             assert isinstance(pl_module, FusionTask)  # noqa: S101 (as above)
             self.history[-1] |= {f"strategy/{name}": value for name, value in pl_module.strategy.figures().items()}
             log.info("epoch %d: %s", trainer.current_epoch, self.history[-1])
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take the bar away."""
-        self._progress.stop()
-
-    def on_exception(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, error: Any) -> None:
-        """Take the bar away."""
-        self._progress.stop()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
@@ -92,10 +70,36 @@ class KeepProgress(Callback):
         self.best_digest, self._best_selection = state_dict["best_digest"], state_dict["best_selection"]
 
 
-def _line(score: float, best: float, shares: Mapping[str, float]) -> str:
-    """Put the figures of an epoch in words: score, and the shares where they are watched."""
-    watched = " ".join(f"{name.split('/')[1]} {x:.0%}" for name, x in shares.items() if name.startswith("share/"))
-    return f"score {score:.3f}, best {best:.3f}" + (f", shares {watched}" if watched else "")
+class Patience(EarlyStopping):
+    """Stops after some epochs without a better ``selection``; a resumed training stops where the whole one would.
+
+    Epochs that began within a strategy's warm-up are not counted, and not what later ones must be better than: their
+    selection is that of another network, or of one whose shares nothing holds yet.
+
+    Parameters
+    ----------
+    epochs
+        How many, at least 1.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        # A selection that is no number is no better one.
+        super().__init__("selection", patience=epochs, mode="max", check_finite=False, check_on_train_epoch_end=False)
+
+    @property
+    def ended(self) -> str | None:
+        """Why it stopped the training, or None."""
+        return f"no better epoch in {self.patience}" if self.stopped_epoch else None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Stop at once where the state is that of a training that was stopped."""
+        trainer.should_stop = trainer.should_stop or self.stopped_epoch > 0
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Count the epoch where it counts."""
+        assert isinstance(pl_module, FusionTask)  # noqa: S101 (as above)
+        if pl_module.settled:
+            super().on_validation_end(trainer, pl_module)
 
 
 class SaveState(Callback):

@@ -17,7 +17,6 @@ from odc.geo.geobox import GeoBox
 
 from ..datasets.normalise import Normaliser
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
-from ..models.network import FusionUNet
 from .errors import PipelineError
 from .map_files import Band, MapFiles, map_names, write_maps
 from .mosaic import RowBlender, WindowGrid
@@ -37,7 +36,7 @@ class Predictor:
     Attributes
     ----------
     network
-        In evaluation mode, on its device.
+        A :class:`~equipoise.models.three_steps.ThreeSteps` in evaluation mode, on its device.
     normaliser
         Turns stack windows into its inputs.
     classes
@@ -50,7 +49,7 @@ class Predictor:
         True where the network was not trained with subset sampling: its answers to subsets are extrapolations.
     """
 
-    network: FusionUNet
+    network: Any
     normaliser: Normaliser
     classes: Sequence[ClassOptions]
     prior: torch.Tensor

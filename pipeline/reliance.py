@@ -7,14 +7,14 @@ from torch import Tensor
 
 from ..models.coalitions import coalitions, shapley_values
 from ..models.features import Features
-from ..models.network import FusionUNet
+from ..models.three_steps import ThreeSteps
 
 #: Below this mean |phi| (probability), summed over modalities, a tile's shares are noise, not reliance.
 INDETERMINATE_BELOW = 0.02
 
 
 @torch.inference_mode()
-def contributions(network: FusionUNet, features: Features, available: Tensor, *, full: Tensor, prior: Tensor) -> Tensor:
+def contributions(network: ThreeSteps, features: Features, available: Tensor, *, full: Tensor, prior: Tensor) -> Tensor:
     """Shapley contribution of each modality to the probability of the predicted class, without labels.
 
     ``v(S)`` is the probability, from the modalities S alone, of the class that all of them predict; ``v(none)`` is

@@ -1,9 +1,9 @@
 """Options of the stages: one class each."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from .degradation_options import DegradationOptions
 from .options import Options, Share, Slug
@@ -13,6 +13,14 @@ StrategyName = Literal[
     "joint", "subset_sampling", "response", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy",
     "mu_bounded", "mu_matched", "ogm_ge", "mmpareto",
 ]  # fmt: skip
+
+#: Strategies that work on the encoder of each modality, which early fusion has not.
+NEED_ENCODERS = frozenset({"frozen_head", "greedy", "mu_legacy", "ogm_ge", "mmpareto"})
+
+
+def _word(value: Any) -> Any:
+    """Take the number that YAML reads in `precision: 32` for the word."""
+    return str(value) if type(value) is int else value
 
 
 class CoregisterOptions(Options):
@@ -65,8 +73,13 @@ class TileOptions(Options):
 
 
 class TrainOptions(Options):
-    """Fit the fusion network."""
+    """Fit the network."""
 
+    network: Literal["fusion", "early", "late", "i2m2"] = Field(
+        "fusion",
+        description="fusion: one encoder a modality, joined at each scale. Competitors: early: one encoder over all "
+        "bands; late: one network a modality, mean of their answers; i2m2: late and fusion, answers added.",
+    )
     encoder: str | dict[Slug, str] = Field(
         "resnet18", description="smp or timm (tu-...) encoder: one name for all, or modality -> name for each of them."
     )
@@ -100,8 +113,20 @@ class TrainOptions(Options):
         UtilizationOptions(), description="Reliance that the mu_ strategies shall reach."
     )
     epochs: int = Field(30, ge=1, description="Passes over the training patches.")
-    batch_size: int = Field(8, ge=2, description="Patches a step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak of the one-cycle schedule.")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Epochs without a better one after which training stops; null: never. They are counted after the "
+        "strategies' warm-up; the schedule is that of all epochs.",
+    )
+    batch_size: int = Field(8, ge=2, description="Patches a batch.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up before a step of the optimiser.")
+    precision: Annotated[Literal["32", "bf16"], BeforeValidator(_word)] = Field(
+        "32", description="Of the network's activations, bits. bf16: bfloat16; losses and scores stay in 32 bits."
+    )
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["find"] = Field(
+        1e-3, description="Peak of the one-cycle schedule; find: measured in at most 100 trial steps before training."
+    )
     weight_decay: float = Field(1e-2, ge=0, description="AdamW.")
     class_weights: Literal["none", "balanced"] = Field("none", description="balanced: by inverse square-root share.")
     geometry: Literal["none", "d4", "affine"] = Field(
@@ -114,6 +139,11 @@ class TrainOptions(Options):
     )
     workers: int = Field(0, ge=0, description="Loader processes.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+    logs: list[Literal["csv", "tensorboard"]] = Field(
+        ["csv"],
+        description="What every epoch is written to, under checkpoints/: csv (metrics.csv), tensorboard (needs "
+        "`pip install tensorboard`); may be empty.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainOptions":
@@ -121,7 +151,29 @@ class TrainOptions(Options):
             raise ValueError(
                 f"decoder_channels has {len(self.decoder_channels)} values; wanted one a stage (depth: {self.depth})"
             )
+        if self.deep_supervision and self.network in ("late", "i2m2"):
+            raise ValueError(f"deep_supervision is true for network: {self.network}; wanted network: fusion or early")
+        if self.network == "early":
+            self._check_early()
         return self
+
+    def _check_early(self) -> None:
+        """Refuse what needs an encoder for each modality."""
+        remedy = "early fusion, whose one encoder reads all bands; choose another network, or"
+        needing = [name for name in self.strategies if name in NEED_ENCODERS]
+        if needing:
+            raise ValueError(f"strategy is {needing[0]} for network: early; wanted one for {remedy} another strategy")
+        steered = {"mu_bounded", "mu_matched"} & set(self.strategies)
+        if steered and self.utilization.depth != "decoder":
+            raise ValueError(
+                f"utilization.depth is {self.utilization.depth} for network: early; wanted one for {remedy} decoder"
+            )
+        if self.weights:
+            raise ValueError(f"weights name {sorted(self.weights)} for network: early; wanted none for {remedy} none")
+        if isinstance(self.encoder, dict) and len(set(self.encoder.values())) > 1:
+            raise ValueError(
+                f"encoder is {self.encoder} for network: early; wanted one name for {remedy} the same name everywhere"
+            )
 
     @property
     def strategies(self) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ class Run:
 
             options = config.predict.model_dump(mode="json", exclude={"device"})
             return {"options": options, "model": model_digest(config.predict.model), "size": config.tile.patch_size}
-        options = getattr(config, stage).model_dump(mode="json", exclude={"device", "workers"})
+        options = getattr(config, stage).model_dump(mode="json", exclude={"device", "workers", "logs"})
         if stage == "train":
             meter = config.evaluate.model_dump(include={"rolls", "bootstrap"})
             return {"options": options, "seed": config.seed, "meter": meter}

@@ -48,7 +48,10 @@ def _train(figures: Mapping[str, Any]) -> str:
     use = "indeterminate" if share is None else ", ".join(
         f"{name} {value:.0%}" for name, value in zip(names, share, strict=True)
     )  # fmt: skip
-    return f"best validation score {figures['best_score']:.3f} (epoch {figures['best_epoch'] + 1}); utilization {use}"
+    how = [f"best validation score {figures['best_score']:.3f} (epoch {figures['best_epoch'] + 1})"]
+    if "ended" in figures:
+        how += [f"learning rate {figures['learning_rate']:.2g}", figures["ended"]]
+    return f"{', '.join(how)}; utilization {use}"
 
 
 def _evaluate(figures: Mapping[str, Any]) -> str:

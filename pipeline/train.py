@@ -1,4 +1,4 @@
-"""Stage train: fit the fusion network and write the model folder that alone suffices to predict."""
+"""Stage train: fit the network and write the model folder that alone suffices to predict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -78,14 +78,14 @@ class TrainingData:
 
 
 def network_spec(data: TrainingData, config: Config) -> NetworkSpec:
-    """Return the fusion network that the configuration asks for."""
+    """Return the network that the configuration asks for."""
     encoder = config.train.encoder
     return NetworkSpec(
         modalities=data.names, in_channels=tuple(len(item.bands) for item in data.modalities),
         classes=len(data.classes), task=config.task, depth=config.train.depth,
         encoder=encoder if isinstance(encoder, str) else tuple(encoder[name] for name in data.names),
         decoder_channels=tuple(config.train.decoder_channels), fusion=config.train.fusion,
-        deep_supervision=config.train.deep_supervision, norm=config.train.norm,
+        deep_supervision=config.train.deep_supervision, norm=config.train.norm, kind=config.train.network,
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def fit_network(
         weights = (shares.mean() / shares).tolist()
     return fit(
         spec, module, options=config.train, strategies=strategies, class_weights=weights, batch_modalities=data.names,
-        steps_per_epoch=len(module.loader("train", epoch=0)), seed=config.seed, folder=folder, resume=resume,
+        batches_per_epoch=len(module.loader("train", epoch=0)), seed=config.seed, folder=folder, resume=resume,
         label=label,
     )  # fmt: skip
 
@@ -128,7 +128,8 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
 
     Returns
     -------
-    Figures: ``history``, ``best_epoch``, ``best_score``, ``utilization``, ``model``.
+    Figures: ``history``, ``ended`` (why, in words), ``best_epoch``, ``best_score``, ``learning_rate``, ``utilization``,
+    ``model``.
     """
     spec = network_spec(data, config)
     result = fit_network(
@@ -140,13 +141,14 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
     ).to_dict()  # fmt: skip
     statistics = statistics_to_dict(data.normaliser.training)
     card = ModelCard(
-        network=spec.to_dict(),
+        network=result.network.spec.to_dict(),
         classes=tuple(item.model_dump() for item in data.classes),
         modalities=tuple(_describe(item) | {"statistics": statistics[item.name]} for item in data.modalities),
         class_prior=tuple(data.class_shares().tolist()),
         training={
             "run": config.name, "seed": config.seed, "strategy": list(config.train.strategies),
-            "epochs": config.train.epochs, "target": config.train.utilization.model_dump(mode="json"),
+            "epochs": config.train.epochs, "learning_rate": result.learning_rate, "ended": result.ended,
+            "target": config.train.utilization.model_dump(mode="json"),
             "best_epoch": result.best_epoch, "normalisation": config.tile.normalisation, "utilization": utilization,
             "pretrained": dict(config.train.weights), "versions": package_versions(),
         },
@@ -154,7 +156,8 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
     )  # fmt: skip
     save_model(model_folder, result.network, card)
     return {
-        "history": list(result.history), "best_epoch": result.best_epoch, "best_score": result.best_score,
+        "history": list(result.history), "ended": result.ended, "learning_rate": result.learning_rate,
+        "best_epoch": result.best_epoch, "best_score": result.best_score,
         "utilization": utilization, "model": model_digest(model_folder), "parameters": _parameters(result),
         "class_shares": data.class_shares().tolist(),
     }  # fmt: skip

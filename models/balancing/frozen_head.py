@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..network import FusionUNet
+from ..three_steps import ThreeSteps
 from .strategy import Step, Strategy
 from .unimodal import unimodal_losses
 
@@ -23,14 +23,15 @@ class FrozenHead(Strategy):
         Share of the training that the first phase takes, 0 to 1; the change comes with an epoch.
     """
 
+    needs_encoders = True
     frozen: Tensor
 
     def __init__(self, pretraining: float = 0.5) -> None:
         super().__init__()
-        self.pretraining = pretraining
+        self.pretraining = self.warm_up = pretraining
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
 
-    def begin_epoch(self, network: FusionUNet, *, progress: float) -> None:
+    def begin_epoch(self, network: ThreeSteps, *, progress: float) -> None:
         """Freeze the encoders when their time is over."""
         if progress < self.pretraining:
             return
@@ -40,7 +41,8 @@ class FrozenHead(Strategy):
                 for part in decision_layers(network):
                     _restart(part)
             self.frozen.fill_(True)
-        network.encoders.requires_grad_(False).eval()
+        for encoder in network.modality_encoders():
+            encoder.requires_grad_(False).eval()
 
     def loss(self, step: Step, loss: Tensor) -> Tensor:
         """Return the unimodal losses' mean in the first phase, the task's afterwards."""
@@ -54,13 +56,13 @@ class FrozenHead(Strategy):
         return 0.0 if bool(self.frozen) else 1.0
 
 
-def decision_layers(network: FusionUNet) -> list[nn.Module]:
-    """Return what follows the encoders."""
-    return [part for name, part in network.named_children() if name != "encoders"]
+def decision_layers(network: ThreeSteps) -> list[nn.Module]:
+    """Return every module, at any depth, that holds no part of an encoder and is no part of one."""
+    encoders = {id(part) for encoder in network.modality_encoders() for part in encoder.modules()}
+    return [part for part in network.modules() if encoders.isdisjoint(map(id, part.modules()))]
 
 
-def _restart(part: nn.Module) -> None:
-    for layer in part.modules():
-        reset = getattr(layer, "reset_parameters", None)
-        if callable(reset):
-            reset()
+def _restart(layer: nn.Module) -> None:
+    reset = getattr(layer, "reset_parameters", None)
+    if callable(reset):
+        reset()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..features import Features
 from ..learning_speed import ConditionalLearningSpeed
-from ..network import FusionUNet
+from ..three_steps import ThreeSteps
 from .strategy import Strategy
 
 _RATE = 0.1
@@ -34,6 +34,7 @@ class Greedy(Strategy):
         Share of the training before the first time.
     """
 
+    needs_encoders = True
     left: Tensor
     lagging: Tensor
 
@@ -46,7 +47,7 @@ class Greedy(Strategy):
         self.register_buffer("left", torch.zeros((), dtype=torch.int64))
         self.register_buffer("lagging", torch.zeros((), dtype=torch.int64))
 
-    def begin_epoch(self, network: FusionUNet, *, progress: float) -> None:  # noqa: ARG002
+    def begin_epoch(self, network: ThreeSteps, *, progress: float) -> None:  # noqa: ARG002
         """Note how far the training is."""
         self.progress = progress
 
@@ -62,7 +63,7 @@ class Greedy(Strategy):
         faster = [name for number, name in enumerate(modalities) if number != int(self.lagging)]
         return features.replaced({name: self.means[name] for name in faster if name in self.means})
 
-    def gradients(self, network: FusionUNet) -> None:
+    def gradients(self, network: ThreeSteps) -> None:
         """Take the speeds of a regular step, and decide about the next ones."""
         if int(self.left) > 0:
             self.left -= 1

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..network import FusionUNet
+from ..three_steps import ThreeSteps
 from .strategy import Step, Strategy
 from .unimodal import unimodal_losses
 
@@ -21,6 +21,8 @@ class MMPareto(Strategy):
         Factor of the length in a conflict, at least 1.
     """
 
+    needs_encoders = True
+
     def __init__(self, stretch: float = 1.5) -> None:
         super().__init__()
         self.stretch = stretch
@@ -28,9 +30,9 @@ class MMPareto(Strategy):
 
     def loss(self, step: Step, loss: Tensor) -> Tensor:
         """Return the sum of the fused and the unimodal losses; note the encoders' directions."""
-        total = loss
+        total, encoders = loss, step.network.modality_encoders()
         for column, own in unimodal_losses(step):
-            parameters = [item for item in step.network.encoders[column].parameters() if item.requires_grad]
+            parameters = [item for item in encoders[column].parameters() if item.requires_grad]
             if parameters:
                 fused, single = (_flat(found, parameters) for found in (loss, own))
                 before, count = self._joined.get(column, (torch.zeros_like(fused), 0))
@@ -38,11 +40,12 @@ class MMPareto(Strategy):
             total = total + own
         return total
 
-    def gradients(self, network: FusionUNet) -> None:
+    def gradients(self, network: ThreeSteps) -> None:
         """Give the encoders their directions; the mean of them where gradients were accumulated."""
+        encoders = network.modality_encoders()
         for column, (direction, count) in self._joined.items():
             start = 0
-            for parameter in network.encoders[column].parameters():
+            for parameter in encoders[column].parameters():
                 if not parameter.requires_grad:
                     continue
                 part = direction[start : start + parameter.numel()] / count

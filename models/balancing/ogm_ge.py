@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..network import FusionUNet
 from ..scores import brier_score
+from ..three_steps import ThreeSteps
 from .strategy import Step, Strategy
 from .unimodal import alone
 
@@ -24,12 +24,14 @@ class OgmGe(Strategy):
         Whether noise is added.
     """
 
+    needs_encoders = True
     factors: Tensor
     draw: Tensor
 
     def __init__(self, modalities: int, *, alpha: float = 0.3, noise: bool = True) -> None:
         super().__init__()
         self.alpha, self.noise = alpha, noise
+        self._batches = 0
         self.register_buffer("factors", torch.ones(modalities, dtype=torch.float64))
         self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
 
@@ -42,19 +44,23 @@ class OgmGe(Strategy):
                 rows, logits = alone(step, column)
                 if len(rows):
                     sure[column] = 1 - brier_score(logits.float(), step.target[rows]).nanmean().double()
-        self.factors = torch.ones_like(self.factors)
+        found = torch.ones_like(self.factors)
         for column in range(count):
             others = torch.cat([sure[:column], sure[column + 1 :]]).nanmean()
             ahead = float(sure[column] / others)
             if ahead > 1:
-                self.factors[column] = 1 - torch.tanh(torch.tensor(self.alpha * ahead))
+                found[column] = 1 - torch.tanh(torch.tensor(self.alpha * ahead))
+        # Where gradients are accumulated over batches, the mean of the batches counts.
+        self._batches += 1
+        self.factors = found if self._batches == 1 else self.factors + (found - self.factors) / self._batches
         self.draw.fill_(int(torch.randint(2**31, (1,), generator=step.generator, device=step.generator.device)))
         return loss
 
-    def gradients(self, network: FusionUNet) -> None:
+    def gradients(self, network: ThreeSteps) -> None:
         """Scale the encoders' gradients."""
+        self._batches = 0
         generator = torch.Generator().manual_seed(int(self.draw))
-        for encoder, factor in zip(network.encoders, self.factors.tolist(), strict=True):
+        for encoder, factor in zip(network.modality_encoders(), self.factors.tolist(), strict=True):
             for parameter in encoder.parameters():
                 if factor == 1 or parameter.grad is None:
                     continue

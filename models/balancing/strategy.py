@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..features import Features
-from ..network import FusionUNet
+from ..scores import full_precision
+from ..three_steps import ThreeSteps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Step:
         int64 (batch,): which degradation each sample met, 0 for none; None where it is not known.
     """
 
-    network: FusionUNet
+    network: ThreeSteps
     features: Features
     available: Tensor
     logits: Tensor
@@ -47,24 +49,31 @@ class Step:
     condition: Tensor | None = None
 
     def decode(self, available: Tensor, *, features: Features | None = None) -> Tensor:
-        """Return the logits from other modalities, bool (batch, modality), or from changed features."""
+        """Return the logits, float32, from other modalities, bool (batch, modality), or from changed features."""
         features = self.features if features is None else features
-        return self.network.decode(self.network.fuse(features, available), size=features.size)
+        return full_precision(self.network.decode(self.network.fuse(features, available), size=features.size))
 
 
 class Strategy(nn.Module):
     """A balancing method; every decision that it does not make is that of plain training.
 
-    What it must remember from step to step lies in buffers, which are saved and restored with the network.
+    What it must remember from step to step lies in buffers, which are saved and restored with the network. The
+    ``network`` that its methods are given is a :class:`~equipoise.models.three_steps.ThreeSteps`.
     """
 
     #: Learning rate of the encoders as a share of that of the rest.
     encoder_rate: float = 1.0
 
+    #: Whether it works on the encoder of each modality, so that a network without such encoders is refused.
+    needs_encoders: bool = False
+
+    #: Share of the training, 0 to 1, before which a validation says nothing about what training will end with.
+    warm_up: float = 0.0
+
     #: What validation shall measure for :meth:`observe`: ``share`` and ``information``, or nothing.
     watches: frozenset[str] = frozenset()
 
-    def begin_epoch(self, network: FusionUNet, *, progress: float) -> None:
+    def begin_epoch(self, network: Any, *, progress: float) -> None:
         """Prepare the network for an epoch; ``progress`` is the share of the training that is done, 0 to 1."""
 
     def available(self, batch_available: Tensor, *, generator: torch.Generator) -> Tensor:  # noqa: ARG002
@@ -92,7 +101,7 @@ class Strategy(nn.Module):
         """Return what is minimised, a scalar; ``loss`` is the task's."""
         return loss
 
-    def gradients(self, network: FusionUNet) -> None:
+    def gradients(self, network: Any) -> None:
         """Change the gradients before the optimiser uses them."""
 
     def observe(self, figures: Mapping[str, Sequence[float]]) -> float:  # noqa: ARG002
@@ -111,5 +120,14 @@ class Strategy(nn.Module):
         return 0.0
 
     def figures(self) -> dict[str, float]:
-        """Return numbers to log: shares, their targets, efforts."""
+        """Return numbers to log: shares, efforts."""
         return {}
+
+    def targets(self) -> dict[int, tuple[float, float]]:
+        """Return what is steered towards: column of a modality -> lowest and highest wanted share, 0 to 1."""
+        return {}
+
+
+def parts_of(strategy: Strategy) -> list[Strategy]:
+    """Return a strategy and all that it is made of."""
+    return [part for part in strategy.modules() if isinstance(part, Strategy)]

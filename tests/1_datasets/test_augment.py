@@ -205,6 +205,29 @@ def test_a_transform_of_pixel_values_runs_on_valid_pixels_only():
         fewer(window, seed=1)
 
 
+def test_the_condition_says_which_degradation_took_effect():
+    """Oracle: what each degradation alone does to the window under the same seed."""
+    half = {"probability": 0.5}
+    kinds = {
+        "ir": [ThermalNoise(netd_k=1)],  # the window has no such sensor
+        "sar": [Speckle(looks=3), DEGRADATIONS["gain_drift"](fraction=0.2, **half)],
+        "eo": [Outage(**half), Noise(sigma=0.1, **half)],
+    }
+    augment, window, seen = Augmentation(ALL, geometry="none", degradations=kinds), window_of(), set()
+    for seed in range(60):
+        got = augment(window, seed=seed)
+        out = not np.isfinite(got.image["eo"]).any()
+        noisy = not out and not np.array_equal(got.image["eo"], window.image["eo"], equal_nan=True)
+        only_speckle = Augmentation(ALL, geometry="none", degradations={"sar": kinds["sar"][:1]})(window, seed=seed)
+        drifted = not np.array_equal(got.image["sar"], only_speckle.image["sar"])
+        # In the order of the modalities: outage 1, noise 2, speckle 3, drift 4, thermal noise 5, several 6.
+        found = [number for number, met in ((1, out), (2, noisy), (4, drifted)) if met]
+        assert got.condition == (6 if len(found) > 1 else found[0] if found else 3)
+        seen.add(got.condition)
+    assert seen == {1, 2, 3, 4, 6}
+    assert Augmentation(ALL, geometry="d4")(window, seed=0).condition == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "match"),
     [

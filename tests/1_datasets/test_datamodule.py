@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from equipoise.datasets.augment import Augmentation
 from equipoise.datasets.datamodule import PatchDataModule
 from equipoise.datasets.degrade import Speckle
+from equipoise.datasets.degrade_sensor import Outage
 from equipoise.datasets.errors import DatasetError
 from equipoise.datasets.modality import Band, Modality, Unit
 from equipoise.datasets.normalise import Normaliser
@@ -65,6 +66,14 @@ def module_of(stack, *, train=16, validation=3, classification=False, **options)
         index_of(stack, places[: train + validation], train=train), {stack.name: stack}, normaliser=normaliser(),
         class_values=(0, 1, 2), classification=classification, **settings,
     )  # fmt: skip
+
+
+def test_a_batch_says_which_degradation_each_patch_met(stack):
+    augment = Augmentation(MODALITIES, degradations={"sar": [Outage(probability=0.5)]})
+    for batch in batches(module_of(stack, augment=augment)):
+        assert (batch["condition"].dtype, batch["condition"].shape) == (torch.int64, (4,))
+        assert torch.equal(batch["condition"] == 1, ~batch["available"][:, 1])
+    assert not any(batch["condition"].any() for batch in module_of(stack, augment=augment).loader("validation"))
 
 
 def batches(module, split="train", *, epoch=0):

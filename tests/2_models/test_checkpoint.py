@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from equipoise.models.baselines import BASELINES, SinglesEnsemble, build_network
 from equipoise.models.checkpoint import ModelCard, load_model, model_digest, save_model
 from equipoise.models.errors import CheckpointError, ModelError
 from equipoise.models.fusion import FUSIONS
@@ -93,6 +94,39 @@ def test_every_fusion_makes_the_round_trip(tmp_path, fusion):
         assert torch.equal(loaded(image), network(image))
         fused = loaded.fuse(loaded.encode(image), torch.ones(2, 2, dtype=torch.bool))
         assert len(loaded.side_logits(fused, size=(9, 5))) == 2
+
+
+@pytest.mark.parametrize("kind", sorted(BASELINES))
+def test_every_competitor_makes_the_round_trip(tmp_path, kind):
+    torch.manual_seed(0)
+    network = build_network(dataclasses.replace(SPEC, kind=kind)).eval()
+    save_model(tmp_path, network, _card(network.spec))
+    loaded, card = load_model(tmp_path)
+    assert type(loaded) is BASELINES[kind]
+    assert card.network["kind"] == card.spec.kind == kind
+    assert "fus" in (tmp_path / "README.md").read_text() or kind == "i2m2"
+    image = {"eo": torch.randn(2, 2, 9, 5), "sar": torch.randn(2, 1, 9, 5)}
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
+
+
+def test_a_network_that_no_description_rebuilds_is_not_saved(tmp_path):
+    network = SinglesEnsemble([FusionUNet(SPEC.single(name)) for name in SPEC.modalities])
+    with pytest.raises(ModelError, match=r"a SinglesEnsemble; wanted a FusionUNet"):
+        save_model(tmp_path / "model", network, _card(network.spec))
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_unknown_kind_of_network_is_refused(folder):
+    _edit(folder, lambda envelope: envelope["card"]["network"].update(kind="transformer"))
+    _refused(folder, match=r"network kind 'transformer'; wanted one of \('fusion', 'early', 'late', 'i2m2'\)")
+
+
+def test_a_card_from_before_competitors_is_that_of_a_fusion_network(folder, network):
+    _edit(folder, lambda envelope: envelope["card"]["network"].pop("kind"))
+    loaded, card = load_model(folder)
+    assert type(loaded) is FusionUNet
+    assert card.spec == SPEC
 
 
 def test_a_card_from_before_deep_supervision_still_loads(folder, network):

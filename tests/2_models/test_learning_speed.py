@@ -18,6 +18,9 @@ class Linear(nn.Module):
         self.encoders = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
         self.head = nn.Linear(2, 1)
 
+    def modality_encoders(self):
+        return list(self.encoders)
+
 
 def _with_gradients(*factors):
     """Every gradient is the parameter times the factor of its group (three encoders, then the head)."""

@@ -174,7 +174,7 @@ def test_encoders_stand_still_after_the_first_phase_and_decision_layers_start_ag
     }
     assert changed == {"decoder", "head"}
     assert not any(parameter.requires_grad for parameter in network.encoders.parameters())
-    assert not any(part.training for part in network.encoders.modules())
+    assert not any(part.training for encoder in network.encoders for part in encoder.modules())
     assert float(strategy.loss(step, torch.tensor(9.0))) == 9
     assert strategy.observe({}) == 0
     after = {name: value.clone() for name, value in network.state_dict().items()}

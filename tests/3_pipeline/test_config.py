@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from equipoise.models.balancing import STRATEGIES, Utilization, build_strategy
+from equipoise.models.balancing.strategy import parts_of
 from equipoise.pipeline.commented_yaml import commented_yaml
 from equipoise.pipeline.config import Config, load_config, parse_config
 from equipoise.pipeline.errors import ConfigError
+from equipoise.pipeline.stage_options import NEED_ENCODERS
 from equipoise.pipeline.templates import template_config, template_record
 
 TEMPLATES = ("chips", "demo", "flood", "landcover", "terramesh")
@@ -73,6 +76,27 @@ def test_every_problem_is_in_the_one_line():
         ({"train": {"encoder": {"eo": "resnet18"}}}, ["train.encoder", "['eo']", "['eo', 'sar']"]),
         ({"train": {"weights": {"ir": "imagenet"}}}, ["train.weights", "['ir']", "['eo', 'sar']"]),
         ({"train": {"fusion": "median"}}, ["train.fusion", "gated", "median"]),
+        ({"train": {"network": "middle"}}, ["train.network", "i2m2", "middle"]),
+        ({"train": {"network": "late", "deep_supervision": True}}, ["deep_supervision", "late", "fusion or early"]),
+        ({"train": {"network": "early", "strategy": "greedy"}}, ["greedy", "network: early", "another strategy"]),
+        (
+            {
+                "train": {
+                    "network": "early",
+                    "strategy": "mu_bounded",
+                    "utilization": {"target": {"eo": 0.5}, "depth": "all"},
+                }
+            },
+            ["depth is all", "network: early"],
+        ),
+        ({"train": {"network": "early", "weights": {"eo": "imagenet"}}}, ["weights name ['eo']", "network: early"]),
+        ({"train": {"network": "early", "encoder": {"eo": "resnet18", "sar": "resnet34"}}}, ["encoder", "one name"]),
+        ({"train": {"patience": 0}}, ["train.patience", "greater than or equal to 1"]),
+        ({"train": {"precision": 16}}, ["train.precision", "'32' or 'bf16'"]),
+        ({"train": {"accumulate": 0}}, ["train.accumulate", "greater than or equal to 1"]),
+        ({"train": {"learning_rate": "search"}}, ["train.learning_rate", "'find'", "search"]),
+        ({"train": {"learning_rate": float("inf")}}, ["train.learning_rate", "finite"]),
+        ({"train": {"logs": ["wandb"]}}, ["train.logs.0", "'csv' or 'tensorboard'"]),
         ({"train": {"deep_supervision": True}, "task": "classification"}, ["deep_supervision", "segmentation"]),
         ({"tile": {"patch_size": 32, "overlap": 32}}, ["overlap is 32", "less than patch_size"]),
         ({"tile": {"validation": 0.5, "test": 0.5}}, ["validation + test", "below 1"]),
@@ -84,6 +108,24 @@ def test_every_problem_is_in_the_one_line():
 def test_values_that_do_not_fit_say_what_was_found_and_wanted(changes, words):
     message = _refused(_record(**changes))
     assert [word for word in words if word not in message] == []
+
+
+def test_a_precision_may_be_a_number():
+    assert parse_config(_record(train={"precision": 32}), origin=ORIGIN).train.precision == "32"
+
+
+def test_what_needs_encoders_is_what_says_so():
+    needing = {
+        name
+        for name in STRATEGIES
+        if any(
+            part.needs_encoders
+            for part in parts_of(
+                build_strategy(name, modalities=("eo", "sar"), utilization=Utilization(target={"eo": 0.5}))
+            )
+        )
+    }
+    assert needing == NEED_ENCODERS
 
 
 @pytest.mark.parametrize("missing", ["modalities", "scenes"])

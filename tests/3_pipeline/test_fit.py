@@ -1,16 +1,24 @@
 """Fit: an interrupted training ends as if it had not been, and damage is named."""
 
+import csv
 import itertools
+import shutil
 import signal
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from equipoise.models.baselines import BASELINES
 from equipoise.models.task import FusionTask
+from equipoise.pipeline import learning_rate
 from equipoise.pipeline.callbacks import KeepProgress, SaveState
 from equipoise.pipeline.errors import RunFolderError
-from equipoise.pipeline.train import fit_network, network_spec
+from equipoise.pipeline.learning_rate import suggested
+from equipoise.pipeline.train import fit_network, load_predictor, network_spec, train
+from equipoise.pipeline.training_bar import line
+from equipoise.pipeline.training_logs import table
 from equipoise.pipeline.utilization_options import UtilizationOptions
 
 EPOCHS = 3
@@ -84,7 +92,7 @@ def test_an_interrupted_fit_ends_bit_for_bit_as_one_that_was_not(again, trained_
     found = resumed.network.state_dict()
     assert set(found) == set(expected)
     assert [name for name, tensor in found.items() if not torch.equal(tensor, expected[name])] == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.ckpt", "resume.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.ckpt", "logs", "resume.txt"]
 
 
 @pytest.mark.parametrize(
@@ -122,11 +130,151 @@ def test_ctrl_c_in_training_arrives_as_ctrl_c(again, tmp_path, monkeypatch):
 
 def test_a_finished_fit_is_not_trained_again(again, trained_run, tmp_path, monkeypatch):
     checkpoints = trained_run.root / "checkpoints" / "fusion"
-    for path in checkpoints.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(checkpoints, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(FusionTask, "training_step", lambda *_: pytest.fail("trained again"))
     result = again(tmp_path, resume=(checkpoints / "resume.txt").read_text())
     assert result.history == trained_run.run.folder.stages["train"].figures["history"]
+
+
+def _differing(one, other):
+    expected = other.network.state_dict()
+    return [name for name, tensor in one.network.state_dict().items() if not torch.equal(tensor, expected[name])]
+
+
+def test_accumulated_steps_in_half_precision_survive_an_interruption(again, tmp_path, monkeypatch):
+    changes = {"accumulate": 2, "precision": "bf16", "epochs": 2}
+    whole = again(tmp_path / "whole", **changes)
+    with monkeypatch.context() as patch:
+        _stopped_after_epoch(patch, 1)
+        with pytest.raises(InterruptedError):
+            again(tmp_path / "part", **changes)
+    resumed = again(tmp_path / "part", **changes)
+    assert resumed.history == whole.history
+    assert _differing(resumed, whole) == []
+
+
+# patience
+
+
+@pytest.mark.parametrize(("strategy", "first"), [("subset_sampling", 0), ("frozen_head", 2)])
+def test_patience_stops_where_no_later_epoch_was_better_and_a_resumed_run_there_too(
+    again, tmp_path, monkeypatch, strategy, first
+):
+    """Oracle: the scores of a training to the end, from the first epoch after the warm-up."""
+    changes = {"strategy": strategy, "epochs": 4, "learning_rate": 1e-9}
+    whole = again(tmp_path / "whole", **changes)
+    assert (len(whole.history), whole.ended) == (4, "all epochs done")
+    scores = [row["validation_score"] for row in whole.history]
+    wanted = next((n for n in range(first + 1, 4) if scores[n] <= max(scores[first:n])), None)
+    assert wanted is not None
+    with monkeypatch.context() as patch:
+        _stopped_after_epoch(patch, wanted + 1)  # the state of the last epoch is there, and nothing after it
+        with pytest.raises(InterruptedError):
+            again(tmp_path / "part", patience=1, **changes)
+        patch.setattr(FusionTask, "training_step", lambda *_: pytest.fail("trained again"))
+        stopped = again(tmp_path / "part", patience=1, **changes)
+    assert stopped.history == whole.history[: wanted + 1]
+    assert stopped.ended == "no better epoch in 1"
+
+
+# learning rate
+
+
+def test_a_rate_is_found_kept_and_leaves_no_trace(again, tmp_path, monkeypatch):
+    monkeypatch.setattr(learning_rate, "STEPS", 30)
+    changes = {"learning_rate": "find", "epochs": 1}
+    with monkeypatch.context() as patch:
+        _stopped_after_epoch(patch, 1)
+        with pytest.raises(InterruptedError):
+            again(tmp_path / "found", **changes)
+    monkeypatch.setattr(learning_rate, "Tuner", lambda *_: pytest.fail("looked for it again"))
+    found = again(tmp_path / "found", **changes)
+    assert 1e-7 < found.learning_rate < 0.1
+    chosen = again(tmp_path / "chosen", learning_rate=found.learning_rate, epochs=1)
+    assert chosen.history == found.history
+    assert _differing(chosen, found) == []
+    (tmp_path / "found" / "learning_rate.txt").write_text("fast")
+    with pytest.raises(RunFolderError, match=r"learning_rate.txt: found a damaged checkpoint.*--force"):
+        again(tmp_path / "found", **changes)
+
+
+def test_the_suggested_rate_is_a_tenth_of_the_best_or_none():
+    rates = [10.0 ** (step / 10 - 6) for step in range(60)]
+    losses = [1.0 + abs(step - 40) / 40 for step in range(60)]
+    assert suggested(rates, losses) == pytest.approx(1e-3)
+    for bad in (sorted(losses), [float("nan")] * 60, []):
+        with pytest.raises(RunFolderError, match=r"found no learning rate.*`train.learning_rate: find`") as caught:
+            suggested(rates, bad)
+        assert "\n" not in str(caught.value)
+
+
+# what is told
+
+
+def test_every_epoch_is_in_the_table_once_however_often_the_training_was_interrupted(again, tmp_path, monkeypatch):
+    changes = {"strategy": "mu_bounded", "utilization": UtilizationOptions(target={"eo": 0.2}), "epochs": 2}
+    for stop, at in ((_stopped_after_epoch, 1), (_stopped_in_validation, 1)):
+        with monkeypatch.context() as patch:
+            stop(patch, at)
+            with pytest.raises(InterruptedError):
+                again(tmp_path, **changes)
+    resumed = again(tmp_path, **changes)
+    with (tmp_path / "logs" / "metrics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert [{key: float(value) for key, value in row.items()} for row in rows] == resumed.history
+    assert {"train_loss", "validation_loss", "validation_score", "share/eo", "strategy/effort_0"} <= set(rows[0])
+
+
+def test_figures_that_an_epoch_lacks_stay_empty():
+    assert (
+        table([{"epoch": 0, "loss": 0.5}, {"epoch": 1, "share/eo": 0.25}]) == "epoch,loss,share/eo\n0,0.5,\n1,,0.25\n"
+    )
+
+
+def test_missing_tensorboard_is_one_line(again, tmp_path, monkeypatch):
+    for module in ("torch.utils.tensorboard", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(RunFolderError, match=r"found no TensorBoard.*pip install tensorboard") as caught:
+        again(tmp_path, logs=["csv", "tensorboard"])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_bar_moves_within_an_epoch_where_a_person_watches(again, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    again(tmp_path, epochs=1)
+    shown = capsys.readouterr().err
+    assert "train 1/1" in shown
+    assert "loss 0." in shown or "loss 1." in shown or "loss 2." in shown
+    monkeypatch.delenv("FORCE_COLOR")
+    again(tmp_path / "alone", epochs=1, logs=[])
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "alone" / "logs").exists()
+
+
+def test_the_line_says_what_shares_were_wanted():
+    row = {"validation_score": 0.5, "share/eo": 0.41, "share/sar": 0.59, "target_low/eo": 0.4, "target_high/eo": 0.5}
+    assert line(row, best=0.7) == "score 0.500, best 0.700, shares eo 41% (40-50%) sar 59%"
+
+
+# competitors
+
+
+@pytest.mark.parametrize("kind", sorted(BASELINES))
+def test_competitors_are_trained_saved_and_predict(trained_run, tmp_path, kind):
+    run = trained_run.run
+    changes = {"network": kind, "epochs": 1, "logs": []}
+    config = run.config.model_copy(update={"train": run.config.train.model_copy(update=changes)})
+    data = run._training_data()
+    figures = train(data, config, model_folder=tmp_path / "model", checkpoints=tmp_path / "fit", resume="one")
+    assert figures["ended"] == "all epochs done"
+    predictor = load_predictor(tmp_path / "model", device="cpu")
+    assert type(predictor.network) is BASELINES[kind]
+    assert predictor.network.spec.kind == kind
+    batch = next(iter(data.module(config).loader("test")))
+    answers = predictor.network(batch["image"], valid=batch["valid"], available=batch["available"])
+    assert answers.shape[:2] == (len(batch["mask"]), len(data.classes))
 
 
 def test_another_mark_throws_the_old_state_away(again, tmp_path, monkeypatch):
@@ -156,8 +304,7 @@ DAMAGE = {"empty": lambda _: b"", "text": lambda _: b"not a checkpoint", "cut": 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.safetensors"])
 def test_a_damaged_checkpoint_is_one_clear_line(again, trained_run, tmp_path, name, damage):
     checkpoints = trained_run.root / "checkpoints" / "fusion"
-    for path in checkpoints.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(checkpoints, tmp_path, dirs_exist_ok=True)
     (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
     with pytest.raises(RunFolderError, match=r"found a damaged checkpoint.*--force") as caught:
         again(tmp_path, resume=(checkpoints / "resume.txt").read_text())
