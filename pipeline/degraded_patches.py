@@ -43,6 +43,7 @@ class DegradedPatches:
         chosen = np.arange(len(whole))
         if len(whole) > most:
             chosen = np.sort(np.random.default_rng([seed, _PATCHES]).choice(len(whole), size=most, replace=False))
+        self._clear: list[Batch] = []
         table = whole.table.iloc[chosen].reset_index(drop=True)
         self._index = PatchIndex(table=table, modalities=whole.modalities)
 
@@ -59,12 +60,21 @@ class DegradedPatches:
     def batches(self, condition: Condition | None, *, draw: int = 0) -> list[Batch]:
         """Return the patches under a condition; None leaves them as they are.
 
-        Degradations act on working values before normalisation. Patch, draw and sensor decide what is drawn: the same
-        clouds and the same noise pattern grow from one strength to the next.
+        The batches of a condition hold the tensors of the clear ones where the condition changes nothing, so that
+        nothing is encoded twice; ask for the clear ones first. Degradations act on working values before
+        normalisation. Patch, draw and sensor decide what is drawn: the same clouds and the same noise pattern grow from
+        one strength to the next.
         """
         augment = None if condition is None else Augmentation(
             tuple(self._data.modalities), geometry="none", degradations={condition.modality: [condition.degradation]}
         )  # fmt: skip
+        found = self._read(augment, draw=draw)
+        if condition is None:
+            self._clear = found
+            return found
+        return [_changed(clear, worse, condition.modality) for clear, worse in zip(self._clear, found, strict=True)]
+
+    def _read(self, augment: Augmentation | None, *, draw: int) -> list[Batch]:
         dataset = PatchDataset(
             self._index, self._data.stacks, normaliser=self._data.normaliser,
             class_values=[item.value for item in self._data.classes], classification=self._data.classification,
@@ -80,3 +90,9 @@ class DegradedPatches:
             if isinstance(value, dict) else value.to(self._device)
             for key, value in batch.items()
         }  # fmt: skip
+
+
+def _changed(clear: Batch, worse: Batch, modality: str) -> Batch:
+    """Return a batch with one modality, and what is available, of another."""
+    parts = {key: {**clear[key], modality: worse[key][modality]} for key in ("image", "valid")}
+    return {**clear, **parts, "available": worse["available"]}

@@ -76,16 +76,16 @@ class Meters:
         self._network, self._names, self._prior = network, names, prior
         self._settings: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
         self._clear: CoalitionScores | None = None
+        self._encoded = EncodedOnce(network)
 
     def scores(self, batches: Sequence[Batch]) -> dict[str, float | None]:
         """Return the figures of the plain answer alone."""
-        tally = Tally(self._names)
+        once, tally = EncodedOnce(self._network, behind=self._encoded, most_bytes=0), Tally(self._names)
         with torch.inference_mode():
             for batch in batches:
                 inputs = observed(self._network, batch)
-                features = encoded(self._network, inputs)
-                fused = self._network.fuse(features, inputs.available)
-                tally(self._network.decode(fused, size=features.size), target_of(batch))
+                features = encoded(once, inputs)
+                tally(once.decode(once.fuse(features, inputs.available), size=features.size), target_of(batch))
         return tally.figures()
 
     def all(
@@ -101,7 +101,8 @@ class Meters:
             Column of the modality that the condition changes; None for the clear patches, which come first: their
             answers from subsets without that modality are kept and taken over.
         """
-        once, tally = EncodedOnce(self._network), Tally(self._names)
+        once = self._encoded if changed is None else EncodedOnce(self._network, behind=self._encoded)
+        tally = Tally(self._names)
         reliance = reliance_reports(once, batches, rolls=ROLLS, watch=tally, **self._settings).by_score["brier"]
         found = measured_coalitions(once, batches, only=changed)
         if changed is None or self._clear is None:
@@ -156,6 +157,8 @@ def _measured(
     meters: Meters, patches: DegradedPatches, condition: Condition | None, *, draws: int, names: tuple[str, ...]
 ) -> dict[str, Any]:
     changed = None if condition is None else names.index(condition.modality)
+    if condition is not None and condition.kind == "outage":  # nothing about it is drawn
+        draws = 1
     first, reliance, information = meters.all(patches.batches(condition), changed=changed)
     figures = [first, *(meters.scores(patches.batches(condition, draw=draw)) for draw in range(1, draws))]
     return {

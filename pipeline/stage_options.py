@@ -144,7 +144,7 @@ class EvaluateOptions(Options):
         "docs/evaluation.md.",
     )
     degradation_seeds: int = Field(
-        3, ge=1, description="Draws of each degradation: scores as mean and spread over them, shares from the first."
+        2, ge=1, description="Draws of each degradation: scores as mean and spread over them, shares from the first."
     )
 
 
