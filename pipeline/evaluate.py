@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from ..datasets.datamodule import PatchDataModule
 from ..models.baselines import single_modality_spec
 from ..models.coalitions import coalitions
 from ..models.losses import IGNORE
@@ -56,11 +56,10 @@ def evaluate(
     """
     names = [item.name for item in data.classes]
     watch = _Subsets(len(data.names), classes=len(names))
-    batches = lambda: _tracked(data.module(config))  # noqa: E731 (the meters ask for the batches anew)
     judge = judged_by(config.train.utilization)
     utilization = measured_utilization(
-        predictor.network, batches, prior=data.class_shares().tolist(), options=config.evaluate, seed=config.seed,
-        also=(judge,), watch=watch,
+        predictor.network, partial(_tracked, data, config), prior=data.class_shares().tolist(),
+        options=config.evaluate, seed=config.seed, also=(judge,), watch=watch,
     )  # fmt: skip
     matrices = watch.confusions()
     subsets = {
@@ -82,11 +81,13 @@ def evaluate(
         "calibration": watch.reliability.summary(),
         "utilization": utilization,
         "targets": arrival(config.train.utilization, utilization[judge]),
-        "robustness": robustness(predictor.network, data, config) if config.evaluate.robustness else None,
         "single": {},
+        "robustness": None,
     }  # fmt: skip
     if config.evaluate.single_modality and len(data.names) > 1:
         result["single"] = _single_modalities(data, config, checkpoints=checkpoints, resume=resume, names=names)
+    if config.evaluate.robustness:  # last: training that was cut short goes on where it was without measuring again
+        result["robustness"] = robustness(predictor.network, data, config)
     write_text(path, json.dumps(result, indent=2))
     return result
 
@@ -127,8 +128,8 @@ class _Subsets:
         return [meter.compute().numpy().astype(np.int64) for meter in self._meters]
 
 
-def _tracked(module: PatchDataModule) -> Iterator[dict[str, Any]]:
-    loader = module.loader("test")
+def _tracked(data: TrainingData, config: Config) -> Iterator[dict[str, Any]]:
+    loader = data.module(config).loader("test")
     return track(loader, "evaluate", total=len(loader))
 
 
