@@ -117,16 +117,63 @@ def class_reliance(
         return lambda mixed: class_sums(place_scores(score, mixed, target), target, classes=classes)
 
     exchanges = exchanged(network, batches, yardstick=yardstick, level=level, rolls=rolls, generator=generator)
-    places = torch.cat(counts)
+    return summarised_by_class(
+        exchanges,
+        torch.cat(counts),
+        modalities=network.modalities,
+        score=score,
+        rolls=rolls,
+        bootstrap=bootstrap,
+        seed=seed,
+        generator=generator,
+        level=level,
+    )
+
+
+def summarised_by_class(
+    exchanges: Exchanges,
+    places: Tensor,
+    *,
+    modalities: tuple[str, ...],
+    score: str,
+    rolls: int,
+    bootstrap: int,
+    seed: int,
+    generator: torch.Generator,
+    level: Level = "feature",
+) -> ClassReliance:
+    """Average over the places of each class, bootstrap, and decide which shares can be told from noise.
+
+    Parameters
+    ----------
+    exchanges
+        A column a class: scores added up over the places of the class.
+    places
+        float64 (sample, class): labelled places.
+    modalities, score, rolls, bootstrap, seed, level
+        As in :class:`ClassReliance`.
+    generator
+        Source of the bootstrap draws.
+
+    Returns
+    -------
+    ClassReliance
+        The summary.
+
+    Raises
+    ------
+    ModelError
+        No place is labelled.
+    """
     require(bool(places.any()), "no labelled place in any sample", "labelled samples", "check masks and splits")
     rows = [
-        _of_class(exchanges, places, number, modalities=len(network.modalities), count=bootstrap, generator=generator)
+        _of_class(exchanges, places, number, modalities=len(modalities), count=bootstrap, generator=generator)
         for number in range(places.shape[1])
     ]
     return ClassReliance(
         metric="class_reliance",
         score=score,
-        modalities=network.modalities,
+        modalities=modalities,
         reliance=tuple(tuple(row.tolist()) for row, _, _ in rows),
         reliance_interval=tuple(interval for _, interval, _ in rows),
         share=tuple(shares.share for _, _, shares in rows),

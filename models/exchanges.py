@@ -1,7 +1,7 @@
 """Exchanges: give samples one modality of other samples, and see what it does to their scores."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -40,6 +40,10 @@ class Exchanges:
     receiver: Tensor
     donor: Tensor
     rise: Tensor
+
+    def columns(self, first: int, last: int) -> "Exchanges":
+        """Return the readings of the columns from ``first`` up to, not including, ``last``."""
+        return replace(self, base=self.base[:, first:last], rise=self.rise[:, first:last])
 
     def mean_by(self, sample: Tensor, values: Tensor, *, modality: int) -> Tensor:
         """Average over the exchanges that one modality of a sample took part in.

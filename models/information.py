@@ -1,7 +1,7 @@
 """Information: what each modality is worth to a network, from its predictions by every subset of them."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -100,14 +100,53 @@ class InformationReport:
         return plain(asdict(self))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """Scores and hits of each subset, (sample, subset), NaN where a sample has none of it; labels (sample, class)."""
+#: ``watch(position, logits, target)``: sees a network's answer from each subset, batch by batch, on its device.
+Watch = Callable[[int, Tensor, Tensor], None]
 
+
+@dataclass(frozen=True, kw_only=True)
+class CoalitionScores:
+    """What a network scored on each sample from each subset of the modalities: what information is computed from.
+
+    Attributes
+    ----------
+    scored_by
+        Name of the score.
+    score
+        float64 (sample, subset): mean over the labelled places; NaN where the sample has none of the subset.
+    hits
+        float64 (sample, subset): labelled places that the answer gets right; NaN likewise.
+    labels
+        float64 (sample, class): labelled places.
+    present
+        bool (sample, modality).
+    """
+
+    scored_by: ScoreName
     score: Tensor
     hits: Tensor
     labels: Tensor
     present: Tensor
+
+    def completed(self, known: "CoalitionScores", *, changed: int) -> "CoalitionScores":
+        """Take the subsets without one modality from a measurement in which nothing but that modality was different.
+
+        Parameters
+        ----------
+        known
+            Of the same network and samples.
+        changed
+            Column of the modality that differs.
+
+        Returns
+        -------
+        CoalitionScores
+            Subsets with the modality from this measurement, the others from ``known``.
+        """
+        mine = coalitions(self.present.shape[1])[:, changed]
+        return replace(
+            self, score=torch.where(mine, self.score, known.score), hits=torch.where(mine, self.hits, known.hits)
+        )
 
 
 @torch.no_grad()
@@ -156,51 +195,120 @@ def coalition_information(
         There are more than 8 modalities, fewer than 2 labelled samples, the prior does not fit, or an option is out of
         range.
     """
+    require(bootstrap >= 2, f"{bootstrap} bootstrap replicates", "at least 2", "correct it")
+    found = measured_coalitions(network, batches, score=score)
+    return information_of(found, modalities=network.modalities, prior=prior, bootstrap=bootstrap, seed=seed)
+
+
+@torch.no_grad()
+def measured_coalitions(
+    network: ThreeStepNetwork,
+    batches: Iterable[Batch],
+    *,
+    score: ScoreName = "brier",
+    only: int | None = None,
+    watch: Watch | None = None,
+) -> CoalitionScores:
+    """Score a network's answers from the subsets of its modalities.
+
+    Parameters
+    ----------
+    network, batches, score
+        As in :func:`coalition_information`.
+    only
+        Column of a modality: subsets without it are not tried, and are NaN; see :meth:`CoalitionScores.completed`.
+    watch
+        Is shown each answer, so that other figures need no passes of their own.
+
+    Returns
+    -------
+    CoalitionScores
+        On the CPU; samples in the order of the batches.
+
+    Raises
+    ------
+    ModelError
+        There are more than 8 modalities, no batch, or the score is unknown.
+    """
     members = len(network.modalities)
     require(
         members <= _MOST_MODALITIES, f"{members} modalities", f"at most {_MOST_MODALITIES}, all subsets are tried",
         "measure fewer modalities, or use permutation_reliance",
     )  # fmt: skip
-    require(bootstrap >= 2, f"{bootstrap} bootstrap replicates", "at least 2", "correct it")
     build_score(score)
     with evaluating(network):
-        parts = [_of_batch(network, batch, score=score) for batch in batches]
+        parts = [_of_batch(network, batch, score=score, only=only, watch=watch) for batch in batches]
     require(bool(parts), "no batch", "at least one", "check the split")
     names = ("score", "hits", "labels", "present")
-    whole = _Measured(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
-    known = whole.labels.sum(dim=1) > 0
+    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    return CoalitionScores(scored_by=score, **whole)
+
+
+def information_of(
+    found: CoalitionScores,
+    *,
+    modalities: tuple[str, ...],
+    prior: Sequence[float] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> InformationReport:
+    """Turn scores of every subset into information; arguments, result and errors as in :func:`coalition_information`.
+
+    Parameters
+    ----------
+    found
+        Of every subset.
+    modalities
+        Names, in the order of the columns.
+    prior, bootstrap, seed
+        As in :func:`coalition_information`.
+
+    Returns
+    -------
+    InformationReport
+        Information, shares, synergy and accuracies with their intervals.
+    """
+    known = found.labels.sum(dim=1) > 0
     count = int(known.sum())
     require(count >= 2, f"{count} labelled samples", "at least 2, to know how they vary", "check masks and splits")
-    found = _Measured(**{name: getattr(whole, name)[known] for name in names})
-    believed = _prior(prior, found.labels.sum(dim=0), score=score)
-    return _summary(found, prior=believed, score=score, modalities=network.modalities, bootstrap=bootstrap, seed=seed)
+    names = ("score", "hits", "labels", "present")
+    kept = replace(found, **{name: getattr(found, name)[known] for name in names})
+    believed = _prior(prior, kept.labels.sum(dim=0), score=kept.scored_by)
+    return _summary(kept, prior=believed, score=kept.scored_by, modalities=modalities, bootstrap=bootstrap, seed=seed)
 
 
-def _of_batch(network: ThreeStepNetwork, batch: Batch, *, score: str) -> _Measured:
+def _of_batch(
+    network: ThreeStepNetwork, batch: Batch, *, score: ScoreName, only: int | None, watch: Watch | None
+) -> CoalitionScores:
     inputs = observed(network, batch)
     features = encoded(network, inputs)
     there = present(features, inputs.available, modalities=network.modalities)
     target = target_of(batch).to(there.device)
-    scores, hits = [], []
-    for subset, logits in _predictions(network, features, available=inputs.available):
-        sees = (there & subset).any(dim=1)
+    subsets = coalitions(there.shape[1]).to(there.device)
+    scores = torch.full((len(target), len(subsets)), torch.nan, dtype=torch.float64, device=there.device)
+    hits, classes = scores.clone(), 0
+    for position, logits in _predictions(network, features, available=inputs.available, only=only):
+        sees = (there & subsets[position]).any(dim=1)
         places = place_scores(score, logits, target).double().reshape(len(target), -1)
-        scores.append(places.nanmean(dim=1).where(sees, torch.nan))
+        scores[:, position] = places.nanmean(dim=1).where(sees, torch.nan)
         hit = ((logits.argmax(dim=1) == target) & (target != IGNORE)).reshape(len(target), -1).sum(dim=1).double()
-        hits.append(hit.where(sees, torch.nan))
-    labels = class_sums(torch.ones_like(target), target, classes=logits.shape[1])
-    return _Measured(
-        score=torch.stack(scores, dim=1).cpu(),
-        hits=torch.stack(hits, dim=1).cpu(),
-        labels=labels.cpu(),
-        present=there.cpu(),
+        hits[:, position] = hit.where(sees, torch.nan)
+        classes = logits.shape[1]
+        if watch is not None:
+            watch(position, logits, target)
+    labels = class_sums(torch.ones_like(target), target, classes=classes)
+    return CoalitionScores(
+        scored_by=score, score=scores.cpu(), hits=hits.cpu(), labels=labels.cpu(), present=there.cpu()
     )
 
 
-def _predictions(network: ThreeStepNetwork, features: Any, *, available: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield each subset and its logits; one after the other, because all of them at once can be gigabytes."""
-    for subset in coalitions(len(network.modalities)).to(available.device):
-        yield subset, network.decode(network.fuse(features, available & subset), size=features.size)
+def _predictions(
+    network: ThreeStepNetwork, features: Any, *, available: Tensor, only: int | None
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield each subset's position and logits; one after the other, because all of them at once can be gigabytes."""
+    for position, subset in enumerate(coalitions(len(network.modalities)).to(available.device)):
+        if only is None or bool(subset[only]):
+            yield position, network.decode(network.fuse(features, available & subset), size=features.size)
 
 
 def _prior(given: Sequence[float] | None, labels: Tensor, *, score: str) -> Tensor:
@@ -221,7 +329,7 @@ def _prior(given: Sequence[float] | None, labels: Tensor, *, score: str) -> Tens
 
 
 def _summary(
-    found: _Measured, *, prior: Tensor, score: str, modalities: tuple[str, ...], bootstrap: int, seed: int
+    found: CoalitionScores, *, prior: Tensor, score: str, modalities: tuple[str, ...], bootstrap: int, seed: int
 ) -> InformationReport:
     members, subsets = len(modalities), found.score.shape[1]
     places = found.labels.sum(dim=1, keepdim=True)

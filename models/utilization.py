@@ -95,11 +95,11 @@ def permutation_reliance(
     def yardstick(batch: Batch, inputs: Observed, logits: Tensor) -> Rate:
         if against == "labels":
             target = target_of(batch).to(logits.device)
-            return lambda mixed: _means(place_scores(score, mixed, target))
+            return lambda mixed: sample_means(place_scores(score, mixed, target))
         truth = logits.argmax(dim=1) if against == "own_class" else logits.softmax(dim=1)
         seen = inputs.seen(network.modalities)
         seen = seen if logits.ndim > 2 else seen.flatten(1).any(dim=1)
-        return lambda mixed: _means(PLACE_SCORES[score](mixed, truth).where(seen, torch.nan))
+        return lambda mixed: sample_means(PLACE_SCORES[score](mixed, truth).where(seen, torch.nan))
 
     exchanges = exchanged(network, batches, yardstick=yardstick, level=level, rolls=rolls, generator=generator)
     known = bool(exchanges.base.isfinite().any())
@@ -200,6 +200,6 @@ def coalition_logits(network: ThreeStepNetwork, features: Features, *, available
     )
 
 
-def _means(places: Tensor) -> Tensor:
+def sample_means(places: Tensor) -> Tensor:
     """Average over the places of each sample, float64 (batch, 1); NaN where none is defined."""
     return places.double().flatten(1).nanmean(dim=1, keepdim=True) if places.ndim > 1 else places.double()[:, None]

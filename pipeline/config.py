@@ -60,6 +60,7 @@ class Config(Options):
         self.train.utilization.check(declared, self.train.strategies)
         self._check_encoders(declared)
         degradations(self.train.degradations, modalities=self.domain_modalities())
+        degradations(self.evaluate.degradations or {}, modalities=self.domain_modalities(), stage="evaluate")
         if self.predict.model is None and len(self.classes) < 2:
             raise ValueError(
                 f"found {len(self.classes)} classes; wanted at least 2 to train, or a trained model in predict.model"

@@ -1,4 +1,4 @@
-"""Options of the degradations that training may apply: one class a kind, its strengths in physical units."""
+"""Options of the degradations of training and evaluation: one class a kind, its strengths in physical units."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -133,7 +133,7 @@ DegradationOptions = Annotated[
 
 
 def degradations(
-    options: Mapping[str, Sequence[DegradationOptions]], *, modalities: tuple[Modality, ...]
+    options: Mapping[str, Sequence[DegradationOptions]], *, modalities: tuple[Modality, ...], stage: str = "train"
 ) -> dict[str, tuple[Degradation, ...]]:
     """Return the degradations of each modality.
 
@@ -143,6 +143,8 @@ def degradations(
         Modality name -> degradations, in the order in which they are applied.
     modalities
         Those declared.
+    stage
+        Whose option it is: messages name it.
 
     Raises
     ------
@@ -152,7 +154,7 @@ def degradations(
     declared = {modality.name: modality for modality in modalities}
     if unknown := sorted(set(options) - set(declared)):
         raise DegradationError(
-            f"train.degradations: found modality {unknown}; wanted only those declared: {sorted(declared)}; correct "
+            f"{stage}.degradations: found modality {unknown}; wanted only those declared: {sorted(declared)}; correct "
             "the name"
         )
     found = {name: tuple(item.degradation() for item in items) for name, items in options.items()}

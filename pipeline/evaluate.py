@@ -1,7 +1,8 @@
 """Stage evaluate: the test split, with every subset of the modalities, against the honest competitors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ from ..models.baselines import single_modality_spec
 from ..models.coalitions import coalitions
 from ..models.losses import IGNORE
 from ..models.network import FusionUNet
-from ..models.utilization import coalition_scores
 from .config import Config
-from .metrics import majority, summarise
+from .metrics import majority, subset_summary, summarise
 from .predict import Predictor
 from .progress import track
+from .reliability import Reliability
+from .robustness import robustness
 from .run_folder import write_text
 from .train import TrainingData, fit_network, network_spec
-from .utilization import arrival, measured_utilization
+from .utilization import arrival, judged_by, measured_utilization
 
 
 def evaluate(
@@ -44,34 +46,48 @@ def evaluate(
     -------
     ``fusion`` (all that is present), ``subsets`` (each subset of the modalities, from the same network),
     ``majority`` (always the most frequent training class), ``single`` (networks trained on one modality with the same
-    budget, where asked for) as :func:`~equipoise.pipeline.metrics.summarise` gives them, ``utilization`` as
-    :func:`~equipoise.pipeline.utilization.measured_utilization` gives it, and ``targets``: which shares arrived.
+    budget, where asked for) as :func:`~equipoise.pipeline.metrics.summarise` gives them; ``subset_summary`` of both
+    scores (:func:`~equipoise.pipeline.metrics.subset_summary`); ``calibration``
+    (:meth:`~equipoise.pipeline.reliability.Reliability.summary`); ``utilization``
+    (:func:`~equipoise.pipeline.utilization.measured_utilization`); ``targets``: which shares arrived
+    (:func:`~equipoise.pipeline.utilization.arrival`); ``robustness``
+    (:func:`~equipoise.pipeline.robustness.robustness`), None where not asked for; ``trained_on_subsets``: False where
+    answers from subsets, and with them the information, are extrapolations. `docs/evaluation.md` explains each.
     """
     names = [item.name for item in data.classes]
-    matrices = _subset_confusions(predictor.network, data, config)
-    everything = matrices[-1]
-    rows = coalitions(len(data.names)).tolist()[1:]
+    watch = _Subsets(len(data.names), classes=len(names))
+    judge = judged_by(config.train.utilization)
+    utilization = measured_utilization(
+        predictor.network, partial(_tracked, data, config), prior=data.class_shares().tolist(),
+        options=config.evaluate, seed=config.seed, also=(judge,), watch=watch,
+    )  # fmt: skip
+    matrices = watch.confusions()
     subsets = {
         "+".join(name for name, present in zip(data.names, row, strict=True) if present): summarise(matrix, names=names)
-        for row, matrix in zip(rows, matrices, strict=True)
+        for row, matrix in zip(coalitions(len(data.names)).tolist()[1:], matrices, strict=True)
     }
-    utilization = measured_utilization(
-        predictor.network, lambda: data.module(config).loader("test"), prior=data.class_shares().tolist(),
-        options=config.evaluate, seed=config.seed,
-    )  # fmt: skip
     result: dict[str, Any] = {
         "modalities": list(data.names),
-        "fusion": summarise(everything, names=names),
+        "trained_on_subsets": not predictor.approximate,
+        "fusion": summarise(matrices[-1], names=names),
         "majority": summarise(
-            majority(everything, predicted=int(np.argmax(data.class_shares()))), names=names
+            majority(matrices[-1], predicted=int(np.argmax(data.class_shares()))), names=names
         ),
         "subsets": subsets,
+        "subset_summary": {
+            measure: subset_summary({name: item[measure] for name, item in subsets.items()})
+            for measure in ("mean_iou", "accuracy")
+        },
+        "calibration": watch.reliability.summary(),
         "utilization": utilization,
-        "targets": arrival(config.train.utilization, utilization["brier"]),
+        "targets": arrival(config.train.utilization, utilization[judge]),
         "single": {},
+        "robustness": None,
     }  # fmt: skip
     if config.evaluate.single_modality and len(data.names) > 1:
         result["single"] = _single_modalities(data, config, checkpoints=checkpoints, resume=resume, names=names)
+    if config.evaluate.robustness:  # last: training that was cut short goes on where it was without measuring again
+        result["robustness"] = robustness(predictor.network, data, config)
     write_text(path, json.dumps(result, indent=2))
     return result
 
@@ -94,15 +110,27 @@ def _target(batch: Mapping[str, Any]) -> torch.Tensor:
     return target
 
 
-def _subset_confusions(network: FusionUNet, data: TrainingData, config: Config) -> list[NDArray[np.int64]]:
-    """Confusion matrices of all non-empty subsets, in coalition order: the last one has everything."""
-    count, loader = len(data.classes), data.module(config).loader("test")
-    meters = [MulticlassConfusionMatrix(count, ignore_index=IGNORE) for _ in range(2 ** len(data.names) - 1)]
-    for batch in track(loader, "evaluate", total=len(loader)):
-        predicted = coalition_scores(network, batch).argmax(dim=2).cpu()
-        for meter, answer in zip(meters, predicted[1:], strict=True):
-            meter.update(answer, _target(batch))
-    return [meter.compute().numpy().astype(np.int64) for meter in meters]
+class _Subsets:
+    """Counts the answers from each non-empty subset, and how sure the answer from everything was."""
+
+    def __init__(self, members: int, *, classes: int) -> None:
+        self._meters = [MulticlassConfusionMatrix(classes, ignore_index=IGNORE) for _ in range(2**members - 1)]
+        self.reliability = Reliability()
+
+    def __call__(self, position: int, logits: torch.Tensor, target: torch.Tensor) -> None:
+        if position:
+            self._meters[position - 1].update(logits.argmax(dim=1).cpu(), target.cpu())
+        if position == len(self._meters):
+            self.reliability.update(logits, target)
+
+    def confusions(self) -> list[NDArray[np.int64]]:
+        """Return a matrix a subset, in coalition order: the last one has everything."""
+        return [meter.compute().numpy().astype(np.int64) for meter in self._meters]
+
+
+def _tracked(data: TrainingData, config: Config) -> Iterator[dict[str, Any]]:
+    loader = data.module(config).loader("test")
+    return track(loader, "evaluate", total=len(loader))
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Metrics from confusion matrices: what is reported of a prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -43,3 +44,38 @@ def majority(confusion: NDArray[np.int64], *, predicted: int) -> NDArray[np.int6
     result = np.zeros_like(confusion)
     result[:, predicted] = confusion.sum(axis=1)
     return result
+
+
+def subset_summary(scores: Mapping[str, float | None]) -> dict[str, Any]:
+    """Sum up the scores of one network from every subset of its modalities.
+
+    Parameters
+    ----------
+    scores
+        Subset -> score, None where it was not measured. Names of a subset's modalities are joined by ``+``.
+
+    Returns
+    -------
+    ``mean`` over subsets, ``worst`` (``subset`` and ``score``), and ``monotonicity``: of the ``pairs`` S within T, T
+    one modality more, the ``share`` in which T scores no lower than S, and the ``largest_violation`` (``smaller``,
+    ``larger``, and ``by`` how much the larger subset scores lower), None where there is none.
+    """
+    known = {name: score for name, score in scores.items() if score is not None}
+    if not known:
+        return {"mean": None, "worst": None, "monotonicity": {"pairs": 0, "share": None, "largest_violation": None}}
+    members = {name: frozenset(name.split("+")) for name in known}
+    pairs = [
+        (small, large) for small, large in product(known, repeat=2)
+        if members[small] < members[large] and len(members[large]) == len(members[small]) + 1
+    ]  # fmt: skip
+    losses = {pair: known[pair[0]] - known[pair[1]] for pair in pairs}
+    worst, violation = min(known, key=lambda name: known[name]), None
+    if losses and max(losses.values()) > 0:
+        pair = max(losses, key=lambda key: losses[key])
+        violation = {"smaller": pair[0], "larger": pair[1], "by": losses[pair]}
+    share = sum(loss <= 0 for loss in losses.values()) / len(losses) if losses else None
+    return {
+        "mean": sum(known.values()) / len(known),
+        "worst": {"subset": worst, "score": known[worst]},
+        "monotonicity": {"pairs": len(losses), "share": share, "largest_violation": violation},
+    }

@@ -1,6 +1,5 @@
 """Stage report: one self-contained HTML page, from what the other stages saved."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +15,7 @@ from .. import __version__
 from ..datasets.stack import AlignedStack
 from . import figures
 from .config import Config
+from .evaluation_page import embed, evaluation_page
 from .run_folder import RunFolder, StageRecord, package_versions, write_text
 from .scene_options import ClassOptions
 
@@ -49,7 +49,7 @@ def write_report(folder: RunFolder, config: Config, *, stacks: Mapping[str, Alig
         scenes=[_scene(stack, folder, config) for stack in _shown(stacks, config)],
         hidden=max(0, len(stacks) - config.report.max_scenes),
         count=len(stacks),
-        evaluation=_evaluation(stages.get("evaluate"), config),
+        evaluation=evaluation_page(stages["evaluate"].figures, config) if "evaluate" in stages else None,
         training=_training(stages.get("train")),
         prediction=_prediction(stages.get("predict")),
         patches=stages["tile"].figures["patches"] if "tile" in stages else None,
@@ -92,7 +92,7 @@ def _quicklooks(stack: AlignedStack, folder: RunFolder, config: Config) -> list[
         for name in stack.present:
             bands = config.domain_modalities()[tuple(config.modalities).index(name)].band_names
             views = [
-                (moment, _embed(figures.picture(figures.display(looks[f"{name} {moment}"], rgb=_rgb(bands)))))
+                (moment, embed(figures.picture(figures.display(looks[f"{name} {moment}"], rgb=_rgb(bands)))))
                 for moment in ("before", "after")
                 if f"{name} {moment}" in looks.files
             ]
@@ -113,19 +113,19 @@ def _maps(stack: AlignedStack, folder: RunFolder, config: Config) -> list[tuple[
     colours = {item.value: item.rgb for item in _classes(folder, config)}
     if stack.labels is not None:
         labels = _overview(stack.labels)[0].astype(np.uint8)
-        result.append(("labels", _embed(figures.class_picture(labels, colours=colours))))
+        result.append(("labels", embed(figures.class_picture(labels, colours=colours))))
     kept = set(folder.stages["predict"].outputs) if "predict" in folder.stages else set()
     if f"predictions/{stack.name}.classes.tif" in kept:
         path = root / f"{stack.name}.classes.tif"
         values = _overview(path)[0].astype(np.uint8)
-        result.append(("prediction", _embed(figures.class_picture(values, colours=colours))))
+        result.append(("prediction", embed(figures.class_picture(values, colours=colours))))
         path = root / f"{stack.name}.confidence.tif"
-        result.append(("confidence", _embed(figures.confidence_picture(_overview(path)[0]))))
+        result.append(("confidence", embed(figures.confidence_picture(_overview(path)[0]))))
     if f"predictions/{stack.name}.reliance.tif" in kept:
         path = root / f"{stack.name}.reliance.tif"
         with rasterio.open(path) as source:
             names = [str(name) for name in source.descriptions]
-        result.append(("reliance", _embed(figures.reliance_picture(_overview(path), modalities=names))))
+        result.append(("reliance", embed(figures.reliance_picture(_overview(path), modalities=names))))
     return result
 
 
@@ -145,39 +145,11 @@ def _overview(path: Path) -> NDArray[np.float32]:
     return values
 
 
-def _evaluation(record: StageRecord | None, config: Config) -> dict[str, Any] | None:
-    if record is None:
-        return None
-    found, names = record.figures, [item.name for item in config.classes]
-    measure = "accuracy" if config.task == "classification" else "mean_iou"
-    scores = {"fusion": found["fusion"][measure]}
-    scores |= {f"{name} alone (own network)": item[measure] for name, item in found["single"].items()}
-    scores |= {"majority class": found["majority"][measure]}
-    subsets = {name: item[measure] for name, item in found["subsets"].items()}
-    label = "accuracy" if config.task == "classification" else "mean IoU over classes"
-    everything = "+".join(found["modalities"])
-    return {
-        "fusion": found["fusion"],
-        "measure": label,
-        "scores": _embed(figures.score_bars(scores, highlight="fusion", label=f"{label}, test split")),
-        "subsets": _embed(figures.score_bars(subsets, highlight=everything, label=f"{label}, one network")),
-        "confusion": _embed(figures.confusion_picture(np.asarray(found["fusion"]["confusion"]), names=names)),
-        "utilization": _embed(
-            figures.utilization_bars(
-                {"Brier": found["utilization"]["brier"], "cross entropy": found["utilization"]["cross_entropy"]},
-                modalities=found["modalities"],
-            )
-        ),
-        "indeterminate": found["utilization"]["brier"]["indeterminate"],
-        "samples": found["utilization"]["brier"]["samples"],
-    }
-
-
 def _training(record: StageRecord | None) -> dict[str, Any] | None:
     if record is None:
         return None
     return {
-        "curve": _embed(figures.history_curve(record.figures["history"])),
+        "curve": embed(figures.history_curve(record.figures["history"])),
         "best_epoch": record.figures["best_epoch"] + 1,
         "best_score": record.figures["best_score"],
         "parameters": record.figures["parameters"],
@@ -187,7 +159,3 @@ def _training(record: StageRecord | None) -> dict[str, Any] | None:
 
 def _prediction(record: StageRecord | None) -> dict[str, Any] | None:
     return None if record is None else dict(record.figures)
-
-
-def _embed(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

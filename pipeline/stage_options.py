@@ -189,6 +189,20 @@ class EvaluateOptions(Options):
     )
     rolls: int = Field(3, ge=1, description="Roll derangements of the permutation utilization.")
     bootstrap: int = Field(1000, ge=100, description="Resamples for the intervals.")
+    robustness: bool = Field(
+        True, description="Also measure scores, shares and calibration on degraded test patches (docs/evaluation.md)."
+    )
+    robustness_patches: int = Field(
+        64, ge=2, description="Most test patches that are degraded, drawn by the seed; they are held in memory."
+    )
+    degradations: dict[Slug, list[DegradationOptions]] | None = Field(
+        None,
+        description="Modality -> degradations, each one a condition of its own; null: the built-in table of "
+        "docs/evaluation.md.",
+    )
+    degradation_seeds: int = Field(
+        2, ge=1, description="Draws of each degradation: scores as mean and spread over them, shares from the first."
+    )
 
 
 class PredictOptions(Options):

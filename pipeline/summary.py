@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .verdict import verdict_words
+
 if TYPE_CHECKING:
     from .stages import Run
 
@@ -57,13 +59,7 @@ def _train(figures: Mapping[str, Any]) -> str:
 def _evaluate(figures: Mapping[str, Any]) -> str:
     parts = [f"test mIoU {_share(figures['fusion']['mean_iou'])}, majority {_share(figures['majority']['mean_iou'])}"]
     parts += [f"{name} alone {_share(item['mean_iou'])}" for name, item in figures["single"].items()]
-    for item in figures["targets"]:
-        low, high = (f"{value:.0%}" for value in item["wanted"])
-        wish = low if low == high else f"{low} to {high}"
-        found = "indeterminate" if item["share"] is None else f"{item['share']:.0%}"
-        parts.append(
-            f"{item['modality']} {found} of the reliance ({'as' if item['arrived'] else 'NOT as'} wanted: {wish})"
-        )
+    parts += [f"{item['modality']} {verdict_words(item)}" for item in figures["targets"]]
     return ", ".join(parts)
 
 

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..models.class_reliance import class_reliance
-from ..models.information import coalition_information
+from ..models.information import Watch, information_of, measured_coalitions
 from ..models.network import FusionUNet
+from ..models.reliance_reports import reliance_reports
 from ..models.scores import ScoreName
 from ..models.share_checks import hack_alarm, unused_information
-from ..models.utilization import permutation_reliance
 from .stage_options import EvaluateOptions
 from .utilization_options import UtilizationOptions
 
@@ -17,7 +16,14 @@ Batches = Callable[[], Iterable[Mapping[str, Any]]]
 
 
 def measured_utilization(
-    network: FusionUNet, batches: Batches, *, prior: Sequence[float], options: EvaluateOptions, seed: int
+    network: FusionUNet,
+    batches: Batches,
+    *,
+    prior: Sequence[float],
+    options: EvaluateOptions,
+    seed: int,
+    also: Sequence[ScoreName] = (),
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Measure what a network relies on and what it knows, and compare the two.
 
@@ -33,6 +39,10 @@ def measured_utilization(
         Rolls and bootstrap replicates.
     seed
         Of both.
+    also
+        Scores by which permutation reliance is measured beside ``brier`` and ``cross_entropy``.
+    watch
+        Is shown the answer from each subset, so that accuracy needs no passes of its own.
 
     Returns
     -------
@@ -41,14 +51,20 @@ def measured_utilization(
     ``unused`` (per modality: share of the information above the share of the reliance); None where a share is
     indeterminate. Plain JSON values.
     """
-    settings: dict[str, Any] = {"rolls": options.rolls, "bootstrap": options.bootstrap, "seed": seed}
-    brier, entropy = (permutation_reliance(network, batches(), score=name, **settings) for name in _SCORES)
-    information = coalition_information(network, batches(), prior=prior, bootstrap=options.bootstrap, seed=seed)
+    scores = tuple(dict.fromkeys((*_SCORES, *also)))
+    permuted = reliance_reports(
+        network, batches(), scores=scores, by_class=True, rolls=options.rolls, bootstrap=options.bootstrap, seed=seed
+    )
+    information = information_of(
+        measured_coalitions(network, batches(), watch=watch), modalities=network.modalities, prior=prior,
+        bootstrap=options.bootstrap, seed=seed,
+    )  # fmt: skip
+    brier = permuted.by_score["brier"]
     unused = unused_information(information, brier)
-    alarm = hack_alarm(entropy.share, brier.share)
-    return {
-        "brier": brier.to_dict(), "cross_entropy": entropy.to_dict(), "information": information.to_dict(),
-        "classes": class_reliance(network, batches(), **settings).to_dict(),
+    alarm = hack_alarm(permuted.by_score["cross_entropy"].share, brier.share)
+    return {name: report.to_dict() for name, report in permuted.by_score.items()} | {
+        "information": information.to_dict(),
+        "classes": None if permuted.classes is None else permuted.classes.to_dict(),
         "hack_alarm": None if alarm is None else list(alarm), "unused": None if unused is None else asdict(unused),
     }  # fmt: skip
 
@@ -57,32 +73,47 @@ _SCORES: tuple[ScoreName, ...] = ("brier", "cross_entropy")
 
 
 def arrival(wanted: UtilizationOptions, measured: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Say of each modality that has a target whether its share arrived, and which is the nearest that did.
+    """Say of each modality that has a target whether its share arrived, and which is the nearest that was found.
 
     Parameters
     ----------
     wanted
         Targets and tolerance.
     measured
-        A permutation report as plain values: ``modalities``, ``share``.
+        A permutation report as plain values: ``modalities``, ``score``, ``share``, ``share_interval``.
 
     Returns
     -------
-    One record a modality: ``modality``, ``wanted`` (lowest, highest), ``share`` (None: indeterminate), ``miss`` and
-    ``arrived``. A share that did not arrive is the nearest that this training reached.
+    One record a modality: ``modality``, ``wanted`` (lowest, highest), ``score``, ``share`` (None: indeterminate),
+    ``interval`` (95 %), ``miss``, ``arrived``, ``verdict``, and ``nearest``: the share of the epoch that was kept,
+    which is the nearest that this training found. The verdict is ``arrived`` where the share is inside its range, or
+    within the tolerance of a point; ``undecided`` where it is not and its interval holds an allowed value, or the share
+    is indeterminate; else ``missed``.
     """
-    shares = dict(zip(measured["modalities"], measured["share"] or [None] * len(measured["modalities"]), strict=True))
+    names = measured["modalities"]
+    shares = dict(zip(names, measured["share"] or [None] * len(names), strict=True))
+    intervals = dict(zip(names, measured["share_interval"] or [None] * len(names), strict=True))
     found = []
     for name, (low, high) in wanted.ranges().items():
-        share = shares.get(name)
         if (low, high) == (0.0, 1.0):
             continue
+        share, interval = shares.get(name), intervals.get(name)
+        # Rounding must not decide: .52 - .5 is more than .02 in binary.
+        tolerance = (wanted.tolerance if low == high else 0.0) + 1e-9
         miss = None if share is None else max(0.0, low - share, share - high)
-        tolerance = wanted.tolerance if low == high else 0.0
+        arrived = miss is not None and miss <= tolerance
+        covers = interval is None or (interval[0] <= high + tolerance and interval[1] >= low - tolerance)
         found.append(
             {
-                "modality": name, "wanted": [low, high], "share": share, "miss": miss,
-                "arrived": miss is not None and miss <= tolerance,
+                "modality": name, "wanted": [low, high], "score": measured["score"], "share": share,
+                "interval": interval, "miss": miss, "arrived": arrived,
+                "verdict": "arrived" if arrived else "undecided" if share is None or covers else "missed",
+                "nearest": share,
             }
         )  # fmt: skip
     return found
+
+
+def judged_by(wanted: UtilizationOptions) -> ScoreName:
+    """Return the score by which targets are judged: their own where it is bounded, else Brier, which none can game."""
+    return "clipped_ce" if wanted.metric == "clipped_ce" else "brier"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from equipoise.models.coalitions import coalitions, shapley_values
 from equipoise.models.errors import ModelError
-from equipoise.models.information import coalition_information
+from equipoise.models.information import coalition_information, measured_coalitions
 from equipoise.models.network import FusionUNet, NetworkSpec
 from equipoise.models.scores import SCORES
 from equipoise.models.utilization import coalition_scores
@@ -52,6 +52,18 @@ def test_information_adds_up_to_what_everything_tells(weights, seed, missing):
     assert found.value[0] == 0
     if not found.indeterminate:
         assert sum(found.share) == pytest.approx(1)
+
+
+def test_subsets_without_the_modality_that_changed_are_taken_over():
+    network, batch = Reader(1.0, 0.6, -0.2), clues(9, missing=0.3, noise=1.0)
+    worse = {**batch, "image": {**batch["image"], "sar": -batch["image"]["sar"]}}
+    tried = []
+    part = measured_coalitions(network, [worse], only=1, watch=lambda position, *_: tried.append(position))
+    assert tried == [0b010, 0b011, 0b110, 0b111]
+    found = part.completed(measured_coalitions(network, [batch]), changed=1)
+    whole = measured_coalitions(network, [worse])
+    for name in ("score", "hits", "labels", "present"):
+        torch.testing.assert_close(getattr(found, name), getattr(whole, name), equal_nan=True)
 
 
 def test_what_is_never_read_tells_nothing():

@@ -67,7 +67,7 @@ def light_record(embedded_scene) -> Callable[..., dict]:
             "depth": 2, "decoder_channels": [16, 8], "epochs": 3, "batch_size": 6, "learning_rate": 0.002,
             "device": "cpu",
         }  # fmt: skip
-        record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100}
+        record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100, "robustness_patches": 6}
         record["predict"] = {"tile": 128, "overlap": 32, "reliance_tile": 16, "device": "cpu"}
         for stage, options in changes.items():
             record[stage] = {**record.get(stage, {}), **options} if isinstance(options, Mapping) else options

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from sklearn import metrics as oracle
 
-from equipoise.pipeline.metrics import majority, summarise
+from equipoise.pipeline.metrics import majority, subset_summary, summarise
 from equipoise.pipeline.planted import planted_shares
 from equipoise.pipeline.summary import summary
 
@@ -56,6 +56,39 @@ def test_majority_is_the_matrix_of_one_constant_answer(case, data):
     np.testing.assert_array_equal(found, oracle.confusion_matrix(truth, [constant] * len(truth), labels=numbers))
 
 
+@given(
+    weights=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    offset=st.integers(-50, 0),
+)
+def test_scores_that_add_up_are_monotone_and_the_worst_is_the_weakest_sensor(weights, offset):
+    scores = {
+        "+".join(name for name, present in zip("abcd", bits, strict=False) if present): offset
+        + sum(weight for weight, present in zip(weights, bits, strict=True) if present)
+        for bits in np.ndindex((2,) * len(weights)) if any(bits)
+    }  # fmt: skip
+    found = subset_summary(scores)
+    count = len(weights)
+    # Subsets of m without one of their members, the empty one left out: m 2^(m-1) - m.
+    assert found["monotonicity"]["pairs"] == count * 2 ** (count - 1) - count
+    assert found["monotonicity"]["share"] == (1 if count > 1 else None)
+    assert found["monotonicity"]["largest_violation"] is None
+    assert found["worst"]["score"] == offset + min(weights)
+    # Each sensor is in 2^(m-1) of the 2^m - 1 subsets.
+    assert found["mean"] == pytest.approx(offset + sum(weights) * 2 ** (count - 1) / (2**count - 1))
+
+
+def test_the_largest_violation_of_monotonicity_is_named():
+    scores = {"eo": 0.9, "sar": 0.5, "ir": 0.4, "eo+sar": 0.7, "eo+ir": 0.9, "sar+ir": 0.6, "eo+sar+ir": 0.65}
+    found = subset_summary(scores)
+    assert found["worst"] == {"subset": "ir", "score": 0.4}
+    # eo -> eo+sar (.2), eo+sar -> all (.05) and eo+ir -> all (.25) fall; eo -> eo+ir stays.
+    assert found["monotonicity"]["share"] == pytest.approx(6 / 9)
+    assert found["monotonicity"]["largest_violation"] == {
+        "smaller": "eo+ir", "larger": "eo+sar+ir", "by": pytest.approx(0.25),
+    }  # fmt: skip
+    assert subset_summary({"eo": None})["mean"] is None
+
+
 GRID = GeoBox((4, 6), Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0), "EPSG:32633")
 
 
@@ -94,6 +127,13 @@ def _registered(*notes):
     }
 
 
+def _verdict(name, wanted, share, verdict, interval):
+    return {
+        "modality": name, "wanted": wanted, "share": share, "nearest": share, "interval": interval, "verdict": verdict,
+        "arrived": verdict == "arrived",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("stage", "figures", "line"),
     [
@@ -128,12 +168,16 @@ def _registered(*notes):
                 "majority": {"mean_iou": None},
                 "single": {"eo": {"mean_iou": 0.5}},
                 "targets": [
-                    {"modality": "eo", "wanted": [0.5, 0.5], "share": 0.511, "arrived": True},
-                    {"modality": "sar", "wanted": [0.2, 0.4], "share": 0.45, "arrived": False},
+                    _verdict("eo", [0.5, 0.5], 0.511, "arrived", [0.49, 0.53]),
+                    _verdict("sar", [0.2, 0.4], 0.45, "undecided", [0.39, 0.5]),
+                    _verdict("ir", [0.3, 0.3], 0.1, "missed", [0.05, 0.15]),
+                    _verdict("dem", [0.3, 0.3], None, "undecided", None),
                 ],
             },
-            "test mIoU 0.750, majority -, eo alone 0.500, eo 51% of the reliance (as wanted: 50%), "
-            "sar 45% of the reliance (NOT as wanted: 20% to 40%)",
+            "test mIoU 0.750, majority -, eo alone 0.500, eo wanted 50%: arrived, 51% (49% to 53%), "
+            "sar wanted 20% to 40%: undecided; found 45% (39% to 50%), nearest share found: 45%, "
+            "ir wanted 30%: missed; nearest share found: 10% (5% to 15%), "
+            "dem wanted 30%: undecided; indeterminate, no reliance above the noise",
         ),
         ("predict", {"chips": 5, "reliance": {"eo": 0.25, "sar": None}}, "5 chips; mean reliance eo 0.250, sar -"),
         (

@@ -211,6 +211,8 @@ def test_the_evaluation_measures_every_subset(trained_run):
     assert set(measured) == {"brier", "cross_entropy", "information", "classes", "hack_alarm", "unused"}
     assert sum(measured["information"]["information"]) == pytest.approx(measured["information"]["value"][-1], abs=1e-6)
     assert figures["targets"] == []
+    assert set(figures["subset_summary"]) == {"mean_iou", "accuracy"}
+    assert sum(item["count"] for item in figures["calibration"]["bins"]) == figures["fusion"]["count"]
     # Three epochs are little, yet enough to beat one answer for all.
     assert figures["fusion"]["mean_iou"] > 2 * figures["majority"]["mean_iou"]
     assert figures["fusion"]["accuracy"] > figures["majority"]["accuracy"]

@@ -74,7 +74,7 @@ def finished(tmp_path_factory, embedded_scene, equipoise) -> Finished:
     record["train"] = {
         "depth": 2, "decoder_channels": [16, 8], "epochs": 3, "batch_size": 6, "learning_rate": 0.002, "device": "cpu",
     }  # fmt: skip
-    record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100}
+    record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100, "robustness_patches": 4}
     # Small windows: many rows, among which the run can be killed.
     record["predict"] = {"tile": 64, "overlap": 32, "reliance_tile": 16, "device": "cpu"}
     config = folder / "config.yaml"

@@ -90,6 +90,35 @@ def test_the_report_is_one_self_contained_page(finished):
     assert re.findall(r"<script[^>]+src|@import|url\((?!['\"]?data:)", page) == []
 
 
+def test_the_evaluation_is_whole_and_the_report_shows_it(finished):
+    metrics = json.loads((finished.root / "metrics.json").read_text())
+    for measure in ("mean_iou", "accuracy"):
+        summed = metrics["subset_summary"][measure]
+        scores = [item[measure] for item in metrics["subsets"].values()]
+        assert summed["mean"] == pytest.approx(np.mean(scores))
+        assert summed["worst"]["score"] == min(scores)
+        assert summed["monotonicity"]["pairs"] == 9
+    assert metrics["trained_on_subsets"]
+    assert metrics["targets"] == []
+    counted = metrics["calibration"]
+    assert sum(item["count"] for item in counted["bins"]) == metrics["fusion"]["count"]
+    assert 0 <= counted["ece"] <= 1
+    curves = metrics["robustness"]
+    assert curves["patches"] <= 4
+    assert {family["kind"] for family in curves["families"]} == {
+        "noise", "thick_cloud", "speckle", "thermal_noise", "misregistration", "outage",
+    }  # fmt: skip
+    for family in curves["families"]:
+        for item in family["conditions"]:
+            assert {"strength", "accuracy", "mean_iou", "ece", "reliance", "information"} <= set(item)
+    assert curves["utilization_calibration"]["error"] is not None
+    page = (finished.root / "report.html").read_text(encoding="utf-8")
+    for picture in ("reliability diagram", "reliance and information by modality", "reliance by class and modality",
+                    "scores against the strength", "reliance and information against the strength"):  # fmt: skip
+        assert f'alt="{picture}' in page
+    assert "Utilization calibration error" in page
+
+
 def test_a_second_run_does_nothing(finished, equipoise):
     before = {path: path.stat().st_mtime_ns for path in finished.root.rglob("*") if path.is_file()}
     again = equipoise("run", finished.config, "-o", finished.root)
@@ -103,7 +132,7 @@ def test_chips_are_classified_by_the_same_trainer(tmp_path, equipoise):
     record = template_record("chips")
     record["tile"]["patch_size"] = 32
     record["train"] = {"depth": 2, "decoder_channels": [16, 8], "epochs": 2, "batch_size": 6, "device": "cpu"}
-    record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100}
+    record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100, "robustness_patches": 4}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
     done = equipoise("run", tmp_path / "config.yaml", "-o", tmp_path / "run")
     assert tuple(_stages(done)) == STAGES
@@ -117,6 +146,11 @@ def test_chips_are_classified_by_the_same_trainer(tmp_path, equipoise):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["fusion"]["count"] == 6
     assert set(metrics["subsets"]) == {"eo", "sar", "eo+sar"}
+    # Chips without a position have no pixel size: what is given in metres is left out and named.
+    left_out = metrics["robustness"]["left_out"]
+    assert {"eo misregistration", "sar misregistration", "eo thick_cloud"} <= set(left_out)
+    assert all("pixel size" in why for why in left_out.values())
+    assert {family["kind"] for family in metrics["robustness"]["families"]} >= {"outage", "speckle"}
 
 
 @pytest.mark.real
@@ -127,7 +161,7 @@ def test_real_imagery_is_mapped_where_it_lies(tmp_path, data_folder, equipoise):
     path = prepare_demo(tmp_path / "run", scene="terramesh")
     record = yaml.safe_load(path.read_text())
     record["train"] |= {"epochs": 2, "depth": 2, "decoder_channels": [16, 8], "device": "cpu"}
-    record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100}
+    record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100, "robustness": False}
     path.write_text(yaml.safe_dump(record, sort_keys=False))
     done = equipoise("run", path, "-o", tmp_path / "run")
     assert tuple(_stages(done)) == STAGES
