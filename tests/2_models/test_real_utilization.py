@@ -10,7 +10,7 @@ from equipoise.models.utilization import permutation_reliance
 from real_utilization.chips import Chips, decibels, power
 from real_utilization.conditions import CONDITIONS, HELD_OUT, TRAINING
 from real_utilization.cut import regular, tiles
-from real_utilization.division import divided, touching
+from real_utilization.division import TOUCHING, border_likeness, divided, number_gap
 from real_utilization.drawing import RandomPatches
 from real_utilization.imagery import Imagery
 from real_utilization.measures import accuracy, counts, flood_iou, shares
@@ -50,10 +50,12 @@ def test_chips_that_touch_are_found_and_kept_apart(imagery):
     assert imagery.division.left_out == [0, 3]
     parts = [imagery.division.train, imagery.division.validation, imagery.division.test, imagery.division.left_out]
     assert sorted(chip for part in parts for chip in part) == list(range(12))
-    touch = touching(imagery.chips.edges)
+    touch = border_likeness(imagery.chips.edges) > TOUCHING
     for group in (imagery.division.validation, imagery.division.test):
         assert not touch[np.ix_(group, imagery.division.train)].any()
     assert imagery.division == divided(imagery.chips)
+    assert imagery.division.gap[1] < TOUCHING < imagery.division.gap[0]
+    assert 1 <= number_gap(imagery.chips) < 12
 
 
 def test_a_cut_shows_every_pixel_once_and_the_same_ones_under_every_condition(imagery):

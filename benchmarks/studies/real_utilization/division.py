@@ -26,6 +26,8 @@ class Division:
         Training chips that touch a test chip.
     pairs
         Numbers of chips that touch.
+    gap
+        Likeness of borders: the lowest of chips that touch, the highest of others.
     """
 
     train: list[int]
@@ -33,6 +35,7 @@ class Division:
     test: list[int]
     left_out: list[int]
     pairs: list[tuple[int, int]]
+    gap: tuple[float, float]
 
 
 def divided(chips: Chips) -> Division:
@@ -48,7 +51,8 @@ def divided(chips: Chips) -> Division:
     Division
         The same for the same chips: nothing is drawn.
     """
-    touch = touching(chips.edges)
+    alike = border_likeness(chips.edges)
+    touch = alike > TOUCHING
     test = np.flatnonzero(chips.test)
     left_out = np.flatnonzero(touch[test].any(axis=0) & ~chips.test)
     rest = [int(chip) for chip in np.flatnonzero(~chips.test) if chip not in left_out]
@@ -59,12 +63,13 @@ def divided(chips: Chips) -> Division:
     first, second = np.nonzero(np.triu(touch))
     pairs = [(int(a), int(b)) for a, b in zip(chips.number[first], chips.number[second], strict=True)]
     return Division(
-        train=sorted(train), validation=sorted(validation), test=test.tolist(), left_out=left_out.tolist(), pairs=pairs
-    )
+        train=sorted(train), validation=sorted(validation), test=test.tolist(), left_out=left_out.tolist(), pairs=pairs,
+        gap=(float(alike[touch].min(initial=1)), float(alike[~touch].max())),
+    )  # fmt: skip
 
 
-def touching(edges: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Say which chips touch: the border of one continues that of the other.
+def border_likeness(edges: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Say how well the border of one chip continues that of another: the best correlation of facing borders.
 
     Parameters
     ----------
@@ -73,7 +78,7 @@ def touching(edges: NDArray[np.float32]) -> NDArray[np.bool_]:
 
     Returns
     -------
-    bool (chip, chip), symmetric.
+    float32 (chip, chip), symmetric, 0 on the diagonal.
     """
     centred = edges - edges.mean(axis=3, keepdims=True)
     lines = centred.reshape(*edges.shape[:2], -1)
@@ -81,7 +86,20 @@ def touching(edges: NDArray[np.float32]) -> NDArray[np.bool_]:
     top, bottom, left, right = (lines[:, side] for side in range(4))
     alike = np.maximum(bottom @ top.T, right @ left.T)
     np.fill_diagonal(alike, 0)
-    return np.maximum(alike, alike.T) > TOUCHING
+    return np.asarray(np.maximum(alike, alike.T))
+
+
+def number_gap(chips: Chips) -> float:
+    """Return how far in number, in places of the list, the median chip is from the one that looks most like it.
+
+    Looks are means and deviations of all optical bands; chips without order would give a third of their number.
+    """
+    eo = chips.image["eo"]
+    looks = np.concatenate([eo.mean(axis=(2, 3)), eo.std(axis=(2, 3))], axis=1)
+    looks = (looks - looks.mean(axis=0)) / looks.std(axis=0)
+    distance = np.linalg.norm(looks[:, None] - looks[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    return float(np.median(np.abs(distance.argmin(axis=1) - np.arange(len(looks)))))
 
 
 def groups(touch: NDArray[np.bool_], members: list[int]) -> list[list[int]]:

@@ -31,10 +31,11 @@ import torch
 
 from equipoise.pipeline.run_folder import package_versions
 from real_utilization.chips import read_chips
+from real_utilization.division import number_gap
 from real_utilization.figure import draw
 from real_utilization.imagery import Imagery
 from real_utilization.methods import METHODS, methods
-from real_utilization.page import write_page
+from real_utilization.page import BEGIN, END, write_page
 from real_utilization.robustness import information, robustness
 from real_utilization.summary import arrived, compared, differences
 from real_utilization.targets import DEPTH, TARGETS, to_target
@@ -73,9 +74,10 @@ def mark_of(budget: Budget) -> str:
     return hashlib.sha256(code + repr(budget).encode()).hexdigest()[:8]
 
 
-def works(imagery: Imagery, budget: Budget, *, seeds: tuple[int, ...], targets: tuple[float, ...]) -> dict[str, Work]:
+def works(
+    imagery: Imagery, budget: Budget, mark: str, *, seeds: tuple[int, ...], targets: tuple[float, ...]
+) -> dict[str, Work]:
     """Return every run by name, in the order in which workers count them."""
-    mark = mark_of(budget)
     found: dict[str, Work] = {
         f"targets-{task}-{'plain' if target is None else target}-{seed}": partial(
             to_target, imagery, task, target, seed, budget
@@ -104,7 +106,9 @@ def joined(imagery: Imagery, results: Mapping[str, Found], known: Found, budget:
             name: [int(numbers[chip]) for chip in getattr(division, name)]
             for name in ("train", "validation", "test", "left_out")
         },
-        "touching": division.pairs, "arrived": arrived(controlled), "compared": compared(robust),
+        "touching": division.pairs, "border_likeness_gap": division.gap, "number_gap": number_gap(imagery.chips),
+        "std": {name: values.ravel().tolist() for name, values in imagery.std.items()},
+        "arrived": arrived(controlled), "compared": compared(robust),
         "differences": {subject: differences(robust, subject) for subject in SUBJECTS},
         "targets": controlled, "plain": [run for run in targets if run["target"] is None],
         "methods": [{key: value for key, value in run.items() if key != "counts"} for run in robust],
@@ -132,13 +136,13 @@ def main() -> None:
     imagery = imagery.thinned(6) if chosen.smoke else imagery
     budget = Budget(steps=24, batch=8, epochs=3) if chosen.smoke else Budget()
     seeds, targets = ((0,), (0.4, 0.8)) if chosen.smoke else ((0, 1, 2), TARGETS)
-    todo = works(imagery, budget, seeds=seeds, targets=targets)
+    mark = mark_of(budget)
+    todo = works(imagery, budget, mark, seeds=seeds, targets=targets)
     if chosen.part is not None:
         todo = {name: work for name, work in todo.items() if name.startswith(chosen.part)}
     if chosen.worker is not None:
         first, workers = map(int, chosen.worker.split("/"))
         todo = dict(list(todo.items())[first::workers])
-    mark = mark_of(budget)
     results = {name: kept(name, work, mark) for name, work in todo.items()}
     if chosen.part is not None or chosen.worker is not None:
         return
@@ -146,7 +150,9 @@ def main() -> None:
     print(json.dumps({name: record[name] for name in ("arrived", "differences")}, indent=1))
     if chosen.smoke:
         draw(record, RUNS / "smoke.png")
-        print(f"wrote {RUNS / 'smoke.png'}")
+        (RUNS / "smoke.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+        write_page(record, RUNS / "smoke.md")
+        print(f"wrote {RUNS / 'smoke.png'} and smoke.md")
         return
     (HERE / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draw(record, ROOT / "docs" / "figures" / "real_utilization.png")

@@ -42,7 +42,10 @@ class Budget:
 
 
 class KeepBest(Callback):
-    """Keeps the weights of the epoch with the best selection figure, in memory."""
+    """Keeps the weights of the best epoch of the second half by the selection figure, in memory.
+
+    A young network has any share, the wanted one among them.
+    """
 
     def __init__(self) -> None:
         self.best, self.epoch = float("-inf"), -1
@@ -50,6 +53,8 @@ class KeepBest(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Compare and copy."""
+        if 2 * (trainer.current_epoch + 1) <= (trainer.max_epochs or 0):
+            return
         found = float(trainer.callback_metrics["selection"])
         if found > self.best:
             self.best, self.epoch = found, trainer.current_epoch
