@@ -37,21 +37,19 @@ def methods(imagery: Imagery, budget: Budget, *, information: float) -> dict[str
         "mu_bounded": trained("mu_bounded", utilization=Utilization(target={"eo": (low, high)})),
         "sensor_dropout": trained("subset_sampling"),
         "degradation": trained(conditions=TRAINING),
-        "dropout_degradation": trained("subset_sampling", conditions=TRAINING),
         "ensemble": lambda seed: ensemble(imagery, "segmentation", seed=seed, budget=budget),
-        "ensemble_degradation": lambda seed: ensemble(
-            imagery, "segmentation", seed=seed, budget=budget, conditions=TRAINING
-        ),
         "early_fusion": trained(baseline="early"),
         "ogm_ge": trained("ogm_ge"),
         "mmpareto": trained("mmpareto"),
         "i2m2": trained(baseline="i2m2"),
         "mu_matched": trained(["subset_sampling", "mu_matched"], conditions=TRAINING),
+        "response": trained("response"),
+        "response_degradation": trained("response", conditions=TRAINING),
     }
 
 
 #: For those who only count them.
 METHODS = (
-    "plain", "frozen_head", "mu_legacy", "mu_bounded", "sensor_dropout", "degradation", "dropout_degradation",
-    "ensemble", "ensemble_degradation", "early_fusion", "ogm_ge", "mmpareto", "i2m2", "mu_matched",
+    "plain", "frozen_head", "mu_legacy", "mu_bounded", "sensor_dropout", "degradation", "ensemble", "early_fusion",
+    "ogm_ge", "mmpareto", "i2m2", "mu_matched", "response", "response_degradation",
 )  # fmt: skip

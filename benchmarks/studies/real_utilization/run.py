@@ -47,7 +47,7 @@ RUNS = ROOT / "runs" / "studies" / "real_utilization"
 #: What makes no difference to a finished run.
 PRESENTATION = {"run.py", "summary.py", "page.py", "figure.py"}
 #: Methods that are compared with all others.
-SUBJECTS = ("mu_bounded", "mu_matched")
+SUBJECTS = ("mu_bounded", "mu_matched", "response", "response_degradation")
 
 Found = Mapping[str, Any]
 Work = Callable[[], Found]

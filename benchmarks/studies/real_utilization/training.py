@@ -75,7 +75,7 @@ def spec_of(task: Task) -> NetworkSpec:
     """Return the small network of the study."""
     return NetworkSpec(
         modalities=MODALITIES, in_channels=tuple(BANDS.values()), classes=len(CLASSES), task=task, encoder="resnet18",
-        depth=2, decoder_channels=(32, 16),
+        depth=2, decoder_channels=(32, 16), norm="layer",
     )  # fmt: skip
 
 
