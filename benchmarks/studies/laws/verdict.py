@@ -1,5 +1,6 @@
 """What the parts of the laws study say about each law: the figures, the bound, and whether it holds."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -43,7 +44,7 @@ def redundancy(runs: Runs, exact: Found) -> Found:  # noqa: ARG001
     """T2: how the twins' shares vary over initialisations, and how far they are apart in one network."""
     kinds = {}
     for kind in ("information_share", "permutation_share"):
-        twins = [[run[kind][column] for run in runs] for column in (0, 1)]
+        twins = [[math.nan if run[kind] is None else run[kind][column] for run in runs] for column in (0, 1)]
         kinds[kind] = {
             "sd": [_deviation(values) for values in twins],
             "mean": [statistics.mean(values) for values in twins],
@@ -146,8 +147,9 @@ def leakage() -> Found:
     return {"bound": 0.5, "families": len(families), "unused_in_training": sorted(unused), "pass": True}
 
 
-def _farthest(found: Sequence[float], wanted: Sequence[float]) -> float:
-    return max(abs(a - b) for a, b in zip(found, wanted, strict=True))
+def _farthest(found: Sequence[float] | None, wanted: Sequence[float]) -> float:
+    """Return the largest difference; shares that cannot be told from noise are as far off as shares can be."""
+    return 1.0 if found is None else max(abs(a - b) for a, b in zip(found, wanted, strict=True))
 
 
 def _deviation(values: Sequence[float]) -> float:
