@@ -30,7 +30,12 @@ class UtilizationOptions(Options):
     tolerance: Share = Field(0.02, description="Distance from a point target that counts as reached.")
     control: Literal["pi", "fixed"] = Field("pi", description="pi: the effort finds itself; fixed: `strength`.")
     strength: float = Field(1.0, gt=0, description="Fixed effort; largest weight of mu_legacy.")
-    fraction: float = Field(1.0, gt=0, le=1, description="Share of a batch that is exchanged in a step.")
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of a batch that is exchanged in a step; null: a quarter for segmentation, all for chips.",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> "UtilizationOptions":

@@ -14,6 +14,9 @@ from .strategy import Step, Strategy
 
 Depth = Literal["decoder", "all"]
 
+#: Share of the patches that is exchanged in segmentation: a step then costs 1.2 times a plain one (benchmarks).
+_OF_PIXELS = 0.25
+
 
 class MuBounded(Strategy):
     """Press the reliance on over-used modalities down until every share is where it is wanted.
@@ -39,7 +42,8 @@ class MuBounded(Strategy):
     strength
         The fixed effort.
     fraction
-        Share of a batch that is exchanged in a step, at least two samples.
+        Share of a batch that is exchanged in a step, at least two samples; None: a quarter for segmentation, whose
+        pixels are many, all for classification, whose passes cost little.
     per_step
         Modalities that are exchanged in a step, in turn; None for all.
     warm_up
@@ -60,7 +64,7 @@ class MuBounded(Strategy):
         depth: Depth = "decoder",
         control: Literal["pi", "fixed"] = "pi",
         strength: float = 1.0,
-        fraction: float = 1.0,
+        fraction: float | None = None,
         per_step: int | None = None,
         warm_up: float = 0.1,
         conditions: int = 1,
@@ -105,13 +109,18 @@ class MuBounded(Strategy):
 
     def _reliance(self, step: Step, column: int, rows: Tensor) -> Tensor | None:
         """Mean rise over the samples that have a modality, or None where two are not to be had."""
-        most = max(2, round(self.fraction * len(rows)))
+        most = self._portion(step, len(rows))
         chosen = rows[holders(step.available[rows], column, most=most, generator=step.generator)]
         if len(chosen) < 2:
             return None
         found = rise(step, column, chosen, score=build_score(self.metric), detached=self.depth != "all")
         labelled = found[found.isfinite()]
         return labelled.mean() if len(labelled) else None
+
+    def _portion(self, step: Step, count: int) -> int:
+        """Return how many of some samples are exchanged."""
+        fraction = self.fraction or (_OF_PIXELS if step.target.ndim > 1 else 1.0)
+        return max(2, round(fraction * count))
 
     def _allowed(self, condition: int, shares: Tensor) -> Tensor:  # noqa: ARG002
         """Return the allowed shares, float64 (modality,), that are nearest to those that are."""

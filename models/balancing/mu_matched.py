@@ -28,7 +28,7 @@ class MuMatched(MuBounded):
     conditions
         Number of kinds of degradation, none included; samples of a kind beyond it count as the last.
     fraction
-        Share of a batch, at least two samples, on which information and exchange are measured.
+        Share of each condition's samples on which information and exchange are measured, as in ``MuBounded``.
     depth, warm_up
         As in :class:`~equipoise.models.balancing.mu_bounded.MuBounded`.
     """
@@ -38,7 +38,7 @@ class MuMatched(MuBounded):
     watches = frozenset({"share", "information"})
 
     def __init__(
-        self, modalities: int, *, conditions: int = 16, fraction: float = 1.0, depth: Depth = "decoder",
+        self, modalities: int, *, conditions: int = 16, fraction: float | None = None, depth: Depth = "decoder",
         warm_up: float = 0.2,
     ) -> None:  # fmt: skip
         anything = ShareTarget(low=(0.0,) * modalities, high=(1.0,) * modalities)
@@ -59,7 +59,7 @@ class MuMatched(MuBounded):
             rows = ((conditions == condition) & complete).nonzero().flatten()
             if len(rows) >= 2:
                 groups.append((condition, rows))
-                found = information(step, rows).to(sums)
+                found = information(step, rows[: self._portion(step, len(rows))]).to(sums)
                 if bool(found.isfinite().all()):
                     sums[condition], counts[condition] = found, 1
         summed_over_processes(sums, counts)

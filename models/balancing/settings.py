@@ -30,7 +30,8 @@ class Utilization:
     strength
         The fixed effort, and the largest weight of ``mu_legacy``.
     fraction
-        Share of a batch that is exchanged in a step.
+        Share of a batch that is exchanged in a step; None: a quarter for segmentation, whose pixels are many, all for
+        classification, whose passes cost little.
     """
 
     target: Mapping[str, Wish] = field(default_factory=dict)
@@ -39,7 +40,7 @@ class Utilization:
     tolerance: float = 0.02
     control: Literal["pi", "fixed"] = "pi"
     strength: float = 1.0
-    fraction: float = 1.0
+    fraction: float | None = None
 
     def of(self, modalities: Sequence[str]) -> ShareTarget:
         """Return the targets in the network's order."""

@@ -79,7 +79,7 @@ def kept(name: str, work: Callable[[], Found], folder: Path, mark: str) -> Found
 def to_target(task: str, target: float, seed: int, budget: Budget) -> Found:
     """Train to a share of the optical sensor; say what arrived."""
     scene = scene_of(task)
-    wanted = Utilization(target={"eo": target}, tolerance=WITHIN, depth=DEPTH[task])
+    wanted = Utilization(target={"eo": target}, tolerance=WITHIN, depth=DEPTH[task], fraction=1.0)
     network, figures = fit(scene, "mu_bounded", seed=seed, budget=budget, utilization=wanted)
     found = shares(network, scene, seed=777)
     alarm = hack_alarm(found["ce_share"], found["share"])
@@ -99,7 +99,7 @@ def methods(budget: Budget, scene: OracleScene) -> dict[str, Method]:
     seen = named(*TRAINING_FAMILIES)
     degraded = ("clear",) * (len(seen) - 1) + seen
     focus = Utilization(target={"eo": 0.75})
-    ranges = Utilization(target={"eo": (0.3, 0.45), "sar": (0.25, 0.45)})
+    ranges = Utilization(target={"eo": (0.3, 0.45), "sar": (0.25, 0.45)}, fraction=1.0)
 
     def trained(strategy: Any, conditions: Any = "clear", utilization: Any = None, baseline: Any = None) -> Method:
         return lambda seed: fit(
