@@ -10,8 +10,8 @@ BEGIN, END = "<!-- table: benchmarks/studies/utilization/run.py -->", "<!-- end 
 def write_page(record: Mapping[str, Any], page: Path) -> None:
     """Put the tables between their marks."""
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    text = "\n".join([*_targets(record), "", *_methods(record)])
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    text = "\n".join([*_targets(record), "", *_methods(record), "", *_headline(record)])
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
 def _targets(record: Mapping[str, Any]) -> Iterator[str]:
@@ -27,15 +27,30 @@ def _targets(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _methods(record: Mapping[str, Any]) -> Iterator[str]:
     columns = ("clear", "noise_mean", "noise_0.12", "held_out_mean")
-    yield "| accuracy | clear | mean over EO noise | EO noise of variance .12 | mean over held-out degradations |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield "| accuracy (95 % over seeds) | seeds | clear | mean over EO noise | EO noise .12 | held-out degradations |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for method, found in record["compared"].items():
         cells = []
         for column in columns:
-            low, high = min(found[column]["each"]), max(found[column]["each"])
+            low, high = found[column]["interval"] or (float("nan"),) * 2
             cells.append(f"{found[column]['mean']:.3f} ({low:.3f} to {high:.3f})")
-        yield f"| {method} | " + " | ".join(cells) + " |"
-    yield "| Bayes, told the condition | " + " | ".join(f"{x:.3f}" for x in _bayes(record)) + " |"
+        yield f"| {method} | {len(found['clear']['each'])} | " + " | ".join(cells) + " |"
+    yield "| Bayes, told the condition | | " + " | ".join(f"{x:.3f}" for x in _bayes(record)) + " |"
+
+
+def _headline(record: Mapping[str, Any]) -> Iterator[str]:
+    """Differences of the method that is held against all others, in points."""
+    method = record["headline"]["method"]
+    yield f"| `{method}` against, points (95 %, paired) | seeds | held-out degradations | clear |"
+    yield "| --- | --- | --- | --- |"
+    for other, found in record["headline"]["against"].items():
+        cells = [
+            f"{100 * found[name]:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+            for name, (low, high) in (
+                ("held_out_gain", found["interval"]), ("clear_gain", found["clear_interval"])
+            )
+        ]  # fmt: skip
+        yield f"| {other} | {found['seeds']} | {cells[0]} | {cells[1]} |"
 
 
 def _bayes(record: Mapping[str, Any]) -> Iterator[float]:
