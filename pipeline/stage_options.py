@@ -99,10 +99,11 @@ class TrainOptions(Options):
     deep_supervision: bool = Field(
         False, description="Give each coarser scale a head of its own, for strategies that train on them; segmentation."
     )
-    norm: Literal["batch", "layer"] = Field(
-        "layer",
+    norm: Literal["batch", "layer"] | None = Field(
+        None,
         description="Normalisation of fusion and decoder. layer: each place over its channels, and each modality "
-        "before it is fused, so that none speaks louder than another; batch: over the batch.",
+        "before it is fused, so that none speaks louder than another; batch: over the batch; null: layer for response, "
+        "mu_bounded and mu_matched, batch for the others.",
     )
     strategy: StrategyName | list[StrategyName] = Field(
         "subset_sampling",
@@ -174,6 +175,13 @@ class TrainOptions(Options):
             raise ValueError(
                 f"encoder is {self.encoder} for network: early; wanted one name for {remedy} the same name everywhere"
             )
+
+    @property
+    def chosen_norm(self) -> Literal["batch", "layer"]:
+        """The normalisation, with the choice that is left open made."""
+        if self.norm is not None:
+            return self.norm
+        return "layer" if {"response", "mu_bounded", "mu_matched"} & set(self.strategies) else "batch"
 
     @property
     def strategies(self) -> tuple[str, ...]:

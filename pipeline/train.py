@@ -85,7 +85,7 @@ def network_spec(data: TrainingData, config: Config) -> NetworkSpec:
         classes=len(data.classes), task=config.task, depth=config.train.depth,
         encoder=encoder if isinstance(encoder, str) else tuple(encoder[name] for name in data.names),
         decoder_channels=tuple(config.train.decoder_channels), fusion=config.train.fusion,
-        deep_supervision=config.train.deep_supervision, norm=config.train.norm, kind=config.train.network,
+        deep_supervision=config.train.deep_supervision, norm=config.train.chosen_norm, kind=config.train.network,
     )  # fmt: skip
 
 

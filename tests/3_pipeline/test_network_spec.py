@@ -45,3 +45,18 @@ def test_fusion_and_heads_are_passed_on(fusion):
 
 def test_the_configuration_offers_every_fusion():
     assert set(get_args(TrainOptions.model_fields["fusion"].annotation)) == set(FUSIONS)
+
+
+@pytest.mark.parametrize(
+    ("train", "norm"),
+    [
+        ({}, "batch"),
+        ({"strategy": "response"}, "layer"),
+        ({"strategy": ["subset_sampling", "mu_matched"]}, "layer"),
+        ({"strategy": "mu_bounded", "utilization": {"target": {"eo": 0.5}}}, "layer"),
+        ({"strategy": "response", "norm": "batch"}, "batch"),
+        ({"norm": "layer"}, "layer"),
+    ],
+)
+def test_steered_networks_are_normalised_by_place_unless_told_otherwise(train, norm):
+    assert _spec(**train).norm == norm
