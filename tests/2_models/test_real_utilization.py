@@ -107,15 +107,15 @@ def test_radar_goes_to_linear_power_and_back():
 def test_shares_are_those_of_the_package_with_intervals_over_chips(imagery):
     torch.manual_seed(0)
     network = FusionUNet(spec_of("segmentation")).eval()
-    cut = regular(imagery, range(6), "segmentation", batch=12)
+    cut = regular(imagery, range(3), "segmentation", batch=6)
     found = shares(network, cut, rolls=2, bootstrap=200, seed=4)
     for name, mine in (("brier", found.share), ("cross_entropy", found.ce_share)):
         theirs = permutation_reliance(network, cut.batches, score=name, rolls=2, bootstrap=200, seed=4).share
         if theirs is not None and mine is not None:  # each has its own noise floor
             assert mine == pytest.approx(theirs)
     table = counts(network, cut)
-    assert table.sum(axis=1).tolist() == [SIDE * SIDE] * 6
-    assert table[:, 2:].sum() == imagery.chips.flooded[:6].sum()
+    assert table.sum(axis=1).tolist() == [SIDE * SIDE] * 3
+    assert table[:, 2:].sum() == imagery.chips.flooded[:3].sum()
 
 
 def test_counts_give_accuracy_and_iou():

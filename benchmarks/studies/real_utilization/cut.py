@@ -34,8 +34,9 @@ def regular(
     task: Task,
     *,
     conditions: Sequence[Condition] = (CLEAR,),
-    batch: int = 128,
+    batch: int = 192,
     seed: int = 0,
+    turn: int = 0,
 ) -> Cut:
     """Cut chips into patches.
 
@@ -51,16 +52,17 @@ def regular(
     conditions
         Each patch is taken from its chip under one of them, drawn by :func:`~.batch.chances`.
     batch
-        Patches a batch. Exchanges stay within a batch, which the shuffling fills with patches of many chips.
-    seed
-        Of the degradations and of the shuffling.
+        Patches a batch at most; batches are alike in size. Exchanges stay within a batch, which the shuffling fills
+        with patches of many chips.
+    seed, turn
+        The first of the degradations, both of the shuffling and of which dry patches are kept.
 
     Returns
     -------
     Cut
         Of the same patches in the same order under every condition.
     """
-    rng = np.random.default_rng((seed, 1))
+    rng = np.random.default_rng((seed, 1, turn))
     chips = imagery.chips
     flooded = tiles(chips.flooded[list(positions)][:, None])[:, 0]
     order = rng.permutation(len(flooded))
@@ -81,7 +83,7 @@ def regular(
             {name: values[part] for name, values in image.items()}, flooded[order][part], task=task,
             conditions=conditions, drawn=drawn[order][part], valid={name: mask[part] for name, mask in valid.items()},
         )
-        for part in (slice(start, start + batch) for start in range(0, len(order), batch))
+        for part in np.array_split(np.arange(len(order)), -(-len(order) // batch))
     ]  # fmt: skip
     return Cut(batches=batches, chip=np.repeat(positions, len(flooded) // len(positions))[order])
 

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # this folder is a package b
 import torch
 
 from equipoise.pipeline.run_folder import package_versions
+from real_utilization.batch import Task
 from real_utilization.chips import read_chips
 from real_utilization.division import number_gap
 from real_utilization.figure import draw
@@ -39,7 +40,7 @@ from real_utilization.page import BEGIN, END, write_page
 from real_utilization.robustness import information, robustness
 from real_utilization.summary import arrived, compared, differences
 from real_utilization.targets import DEPTH, TARGETS, to_target
-from real_utilization.training import Budget
+from real_utilization.training import BUDGETS, Budget
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -51,6 +52,7 @@ SUBJECTS = ("mu_bounded", "mu_matched", "response", "response_degradation")
 
 Found = Mapping[str, Any]
 Work = Callable[[], Found]
+Budgets = Mapping[Task, Budget]
 
 
 def kept(name: str, work: Work, mark: str) -> Found:
@@ -66,24 +68,26 @@ def kept(name: str, work: Work, mark: str) -> Found:
     return found
 
 
-def mark_of(budget: Budget) -> str:
+def mark_of(budgets: Budgets) -> str:
     """Return what tells runs of other sources or another budget apart."""
     sources = [*sorted((ROOT / "models").rglob("*.py")), *sorted((ROOT / "datasets").glob("degrad*.py"))]
     sources += [path for path in sorted(HERE.glob("*.py")) if path.name not in PRESENTATION]
     code = b"".join(path.read_bytes() for path in sources)
-    return hashlib.sha256(code + repr(budget).encode()).hexdigest()[:8]
+    return hashlib.sha256(code + repr(budgets).encode()).hexdigest()[:8]
 
 
 def works(
-    imagery: Imagery, budget: Budget, mark: str, *, seeds: tuple[int, ...], targets: tuple[float, ...]
+    imagery: Imagery, budgets: Budgets, mark: str, *, seeds: tuple[int, ...], targets: tuple[float, ...]
 ) -> dict[str, Work]:
     """Return every run by name, in the order in which workers count them."""
     found: dict[str, Work] = {
         f"targets-{task}-{'plain' if target is None else target}-{seed}": partial(
-            to_target, imagery, task, target, seed, budget
+            to_target, imagery, task, target, seed, budgets[task]
         )
         for task in DEPTH for target in (None, *targets) for seed in seeds
     }  # fmt: skip
+
+    budget = budgets["segmentation"]
 
     def robust(method: str, seed: int) -> Found:
         known = kept("information", partial(information, imagery, budget), mark)
@@ -94,14 +98,14 @@ def works(
     }
 
 
-def joined(imagery: Imagery, results: Mapping[str, Found], known: Found, budget: Budget) -> dict[str, Any]:
+def joined(imagery: Imagery, results: Mapping[str, Found], known: Found, budgets: Budgets) -> dict[str, Any]:
     """Put all finished runs and what they say together in one record."""
     division, numbers = imagery.division, imagery.chips.number
     targets = [run for name, run in results.items() if name.startswith("targets")]
     robust = [run for name, run in results.items() if name.startswith("robustness")]
     controlled = [run for run in targets if run["target"] is not None]
     return {
-        "budget": vars(budget), "information": known,
+        "budgets": {task: vars(budget) for task, budget in budgets.items()}, "information": known,
         "chips": {
             name: [int(numbers[chip]) for chip in getattr(division, name)]
             for name in ("train", "validation", "test", "left_out")
@@ -134,10 +138,11 @@ def main() -> None:
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same figures
     imagery = Imagery.of(read_chips(Path(data) / "B_internal_only" / "ombria"))
     imagery = imagery.thinned(6) if chosen.smoke else imagery
-    budget = Budget(steps=24, batch=8, epochs=3) if chosen.smoke else Budget()
+    short = Budget(steps=24, batch=8, epochs=3)
+    budgets: Budgets = dict.fromkeys(BUDGETS, short) if chosen.smoke else BUDGETS
     seeds, targets = ((0,), (0.4, 0.8)) if chosen.smoke else ((0, 1, 2), TARGETS)
-    mark = mark_of(budget)
-    todo = works(imagery, budget, mark, seeds=seeds, targets=targets)
+    mark = mark_of(budgets)
+    todo = works(imagery, budgets, mark, seeds=seeds, targets=targets)
     if chosen.part is not None:
         todo = {name: work for name, work in todo.items() if name.startswith(chosen.part)}
     if chosen.worker is not None:
@@ -146,7 +151,8 @@ def main() -> None:
     results = {name: kept(name, work, mark) for name, work in todo.items()}
     if chosen.part is not None or chosen.worker is not None:
         return
-    record = joined(imagery, results, kept("information", partial(information, imagery, budget), mark), budget)
+    known = kept("information", partial(information, imagery, budgets["segmentation"]), mark)
+    record = joined(imagery, results, known, budgets)
     print(json.dumps({name: record[name] for name in ("arrived", "differences")}, indent=1))
     if chosen.smoke:
         draw(record, RUNS / "smoke.png")

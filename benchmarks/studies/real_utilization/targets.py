@@ -17,6 +17,8 @@ Found = Mapping[str, Any]
 
 #: What a target teaches, as in the study of the oracle scene.
 DEPTH: dict[Task, Literal["decoder", "all"]] = {"segmentation": "decoder", "classification": "all"}
+#: Exchanges of each patch and modality when shares are measured; a label a patch needs more.
+ROLLS: dict[Task, int] = {"segmentation": 5, "classification": 20}
 TARGETS = (0.2, 0.4, 0.5, 0.6, 0.8)
 
 
@@ -33,14 +35,15 @@ def to_target(imagery: Imagery, task: Task, target: float | None, seed: int, bud
     efforts = [value for name, value in figures.items() if name.startswith("effort")]
     return {
         "task": task, "depth": DEPTH[task], "target": target, "seed": seed,
-        "validation": arrival(network, validation), "test": arrival(network, test),
+        "validation": arrival(network, validation, rolls=ROLLS[task]),
+        "test": arrival(network, test, rolls=ROLLS[task]),
         "effort": max(efforts, default=0.0), "epoch": figures["epoch"], "seconds": figures["seconds"],
     }  # fmt: skip
 
 
-def arrival(network: Any, cut: Cut) -> Found:
+def arrival(network: Any, cut: Cut, *, rolls: int) -> Found:
     """Measure the optical share and what the network is worth on some patches."""
-    found, table = shares(network, cut), counts(network, cut).sum(axis=0)
+    found, table = shares(network, cut, rolls=rolls), counts(network, cut).sum(axis=0)
     alarm = hack_alarm(found.ce_share, found.share)
     return {
         "patches": len(cut.chip), "share": None if found.share is None else found.share[0],

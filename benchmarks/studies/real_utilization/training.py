@@ -33,12 +33,23 @@ VALIDATION_SEED = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What every network gets: steps, patches a step, epochs (validations)."""
+    """What every network of a task gets: steps, patches a step, epochs (validations), learning rate.
+
+    A label a patch says less than a mask: batches are larger, and validation patches are exchanged more often.
+    """
 
     steps: int = 400
     batch: int = 16
     epochs: int = 10
     rate: float = 3e-3
+    turns: int = 1
+
+
+#: What each task gets in the study.
+BUDGETS: dict[Task, Budget] = {
+    "segmentation": Budget(),
+    "classification": Budget(batch=48, rate=1e-3, turns=6),
+}
 
 
 class KeepBest(Callback):
@@ -134,8 +145,13 @@ def fit(
     drawn = RandomPatches(
         imagery, task, conditions=conditions, count=budget.steps // budget.epochs, batch=budget.batch, seed=seed
     )
-    validation = regular(imagery, imagery.division.validation, task, conditions=conditions, seed=VALIDATION_SEED)
-    trainer.fit(module, drawn, DataLoader(validation.batches, batch_size=None))  # type: ignore[arg-type]
+    chips = imagery.division.validation
+    cuts = [
+        regular(imagery, chips, task, conditions=conditions, seed=VALIDATION_SEED, turn=turn)
+        for turn in range(budget.turns)
+    ]
+    validation = DataLoader([batch for cut in cuts for batch in cut.batches], batch_size=None)  # type: ignore[arg-type]
+    trainer.fit(module, drawn, validation)
     network.load_state_dict(keep.weights)
     figures = {"seconds": round(time.perf_counter() - began, 1), "epoch": float(keep.epoch)}
     return network.eval(), figures | built.figures()
