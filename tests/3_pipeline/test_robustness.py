@@ -1,10 +1,12 @@
 """Robustness: the curves of a trained network against separate meters on batches made apart, and each short cut."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from odc.geo.geobox import GeoBox
 from torch.utils.data import DataLoader
 
 from equipoise.datasets.augment import Augmentation
@@ -121,6 +123,15 @@ def test_patches_are_drawn_once_and_by_the_seed(data):
     assert len({str(rows) for rows in few}) > 1
     assert all(len(rows) == 3 for rows in few)
     assert len(_patches(data, most=1000)) == _patches(data).of
+
+
+def test_patches_without_a_position_have_no_pixel_size(data):
+    assert _patches(data).pixel_m == pytest.approx(10)
+    stacks = {
+        name: replace(stack, geobox=GeoBox(stack.geobox.shape, stack.geobox.affine, None))
+        for name, stack in data.stacks.items()
+    }
+    assert _patches(replace(data, stacks=stacks)).pixel_m is None
 
 
 class Counted(FusionUNet):
