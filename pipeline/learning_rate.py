@@ -20,14 +20,14 @@ from .errors import RunFolderError
 #: Steps of the test, and the rates of the first and the last one.
 STEPS, LOWEST, HIGHEST = 100, 1e-6, 1.0
 
-#: Steps whose mean loss says nothing yet, and the part of the best rate that is taken.
-_FIRST, _PART = 10, 0.1
+#: Steps whose mean loss says nothing yet, the part of the best rate that is taken, and the weight of a new loss.
+_FIRST, _PART, _WEIGHT = 10, 0.1, 0.1
 
 
 def find_learning_rate(task: FusionTask, batches: DataLoader[dict[str, Any]], **settings: Any) -> float:
     """Raise the rate step by step on a copy of the task, and return a tenth of the rate where the loss was lowest.
 
-    The range test of Smith (WACV 2017), as Lightning's ``Tuner.lr_find`` runs it, with the loss as its running mean.
+    The range test of Smith (WACV 2017), as Lightning's ``Tuner.lr_find`` runs it, with the task loss as a running mean.
     The task itself, its randomness included, is as it was. The copy stays at the beginning of its training, so that
     no strategy comes to a later phase.
 
@@ -52,6 +52,13 @@ def find_learning_rate(task: FusionTask, batches: DataLoader[dict[str, Any]], **
     """
     trial = copy.deepcopy(task)
     trial.total_steps = STEPS * STEPS
+    losses: list[float] = []
+
+    def note(*_: Any) -> None:
+        losses.append(math.nan if trial.latest_loss is None else float(trial.latest_loss))
+
+    # Lightning's own mean over the steps starts at half the loss, so that a later loss cannot be compared with it.
+    trial.on_train_batch_end = note  # type: ignore[method-assign, assignment]
     # Its bar is for people.
     quiet = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
     with torch.random.fork_rng(devices=[]), quiet, TemporaryDirectory() as folder:
@@ -59,11 +66,11 @@ def find_learning_rate(task: FusionTask, batches: DataLoader[dict[str, Any]], **
         found = Tuner(trainer).lr_find(
             trial, train_dataloaders=batches, min_lr=LOWEST, max_lr=HIGHEST, num_training=STEPS
         )
-    return suggested(*((found.results["lr"], found.results["loss"]) if found else ((), ())))
+    return suggested(found.results["lr"] if found else (), losses)
 
 
 def suggested(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Return a tenth of the rate with the lowest loss.
+    """Return a tenth of the rate at which the running mean of the loss is lowest.
 
     Parameters
     ----------
@@ -76,7 +83,11 @@ def suggested(rates: Sequence[float], losses: Sequence[float]) -> float:
         If the loss is not finite, or lowest among the first ten steps.
     """
     pairs = [(loss, rate) for rate, loss in zip(rates, losses, strict=False) if math.isfinite(loss)]
-    lowest = min(range(len(pairs)), key=lambda step: pairs[step][0], default=0)
+    means, mean = [], 0.0
+    for step, (loss, _) in enumerate(pairs):
+        mean += _WEIGHT * (loss - mean)
+        means.append(mean / (1 - (1 - _WEIGHT) ** (step + 1)))
+    lowest = min(range(len(means)), key=means.__getitem__, default=0)
     if lowest < _FIRST:
         raise RunFolderError(
             f"found no learning rate from {LOWEST:g} to {HIGHEST:g} at which the loss falls; wanted one for "
