@@ -216,11 +216,17 @@ def test_the_legacy_recipe_has_one_focus():
 
 def test_bounded_targets_move_the_shares_where_joint_training_does_not():
     _, plain = train("joint")
-    strategy, low = train("mu_bounded", utilization=Utilization(target={"eo": 0.25}))
-    _, high = train("mu_bounded", utilization=Utilization(target={"sar": (0.0, 0.1)}))
+    strategy, low = train("mu_bounded", utilization=Utilization(target={"eo": 0.25}, fraction=1.0))
+    _, high = train("mu_bounded", utilization=Utilization(target={"sar": (0.0, 0.1)}, fraction=1.0))
     assert low[0] < plain[0] - 0.15 < plain[0] + 0.05 < high[0]
     assert (strategy.control.effort >= 0).all()
     assert strategy.observe({"share": [0.5, 0.5]}) == pytest.approx(0.24)
+
+
+@pytest.mark.parametrize(("task", "exchanged"), [("segmentation", 2), ("classification", 8)])
+def test_a_quarter_of_a_batch_is_exchanged_where_pixels_are_many(task, exchanged):
+    network = FusionUNet(NetworkSpec.from_dict({**SPEC.to_dict(), "task": task}))
+    assert build_strategy("mu_bounded", modalities=NAMES)._portion(step_of(network), 8) == exchanged
 
 
 def test_no_target_is_no_pressure():
@@ -236,7 +242,7 @@ def test_no_target_is_no_pressure():
 def test_matched_targets_are_the_information_of_each_condition():
     torch.manual_seed(0)
     network = FusionUNet(SPEC).train()
-    strategy = build_strategy("mu_matched", modalities=NAMES)
+    strategy = build_strategy("mu_matched", modalities=NAMES, utilization=Utilization(fraction=1.0))
     condition = torch.tensor([0, 0, 0, 0, 3, 3, 3, 99])
     step = step_of(network, condition=condition)
     strategy.loss(step, torch.tensor(1.0))

@@ -38,10 +38,6 @@ def methods(imagery: Imagery, budget: Budget, *, information: float) -> dict[str
         "sensor_dropout": trained("subset_sampling"),
         "degradation": trained(conditions=TRAINING),
         "ensemble": lambda seed: ensemble(imagery, "segmentation", seed=seed, budget=budget),
-        "early_fusion": trained(baseline="early"),
-        "ogm_ge": trained("ogm_ge"),
-        "mmpareto": trained("mmpareto"),
-        "i2m2": trained(baseline="i2m2"),
         "mu_matched": trained(["subset_sampling", "mu_matched"], conditions=TRAINING),
         "response": trained("response"),
         "response_degradation": trained("response", conditions=TRAINING),
@@ -50,6 +46,6 @@ def methods(imagery: Imagery, budget: Budget, *, information: float) -> dict[str
 
 #: For those who only count them.
 METHODS = (
-    "plain", "frozen_head", "mu_legacy", "mu_bounded", "sensor_dropout", "degradation", "ensemble", "early_fusion",
-    "ogm_ge", "mmpareto", "i2m2", "mu_matched", "response", "response_degradation",
+    "plain", "frozen_head", "mu_legacy", "mu_bounded", "sensor_dropout", "degradation", "ensemble", "mu_matched",
+    "response", "response_degradation",
 )  # fmt: skip

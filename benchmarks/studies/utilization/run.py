@@ -45,8 +45,9 @@ ROOT = HERE.parents[2]
 DEPTH: dict[str, Literal["decoder", "all"]] = {"segmentation": "decoder", "classification": "all"}
 TARGETS = (0.2, 0.4, 0.5, 0.6, 0.8)
 NOISE = ("clear", "eo_noise_0.03", "eo_noise_0.06", "eo_noise_0.12", "eo_noise_0.3", "eo_noise_0.6")
-#: Trainings of each target in part one, of each method in part two, and of those that serve as a further comparison.
-TARGET_SEEDS, NOISE_SEEDS, FURTHER_SEEDS = 3, 5, 2
+#: Trainings of each target in part one, of each method in part two, and of those that are not held against the others.
+TARGET_SEEDS, NOISE_SEEDS, FEW_SEEDS = 3, 5, 2
+FEW = ("mu_matched", "response, degradation")
 FURTHER = ("ogm_ge", "mmpareto", "inverse_reliance", "early fusion", "i2m2", "response, mu_bounded")
 #: What is held against every other method.
 HEADLINE = "response"
@@ -158,6 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="one seed, a tenth of the steps")
     parser.add_argument("--part", choices=("targets", "noise"), help="only this one, to be joined by a later run")
+    parser.add_argument("--further", action="store_true", help="also the further comparisons, with fewer seeds")
     parser.add_argument("--worker", default="0/1", help="I/N: every Nth run from the Ith, to be joined by a later run")
     smoke, part = (chosen := parser.parse_args()).smoke, chosen.part
     worker, workers = (int(number) for number in chosen.worker.split("/"))
@@ -176,8 +178,8 @@ def main() -> None:
     }  # fmt: skip
     noise_runs = {} if part == "targets" else {
         f"noise-{name}-{s}": partial(robustness, name, s, budget)
-        for rest in (False, True) for s in seeds for name in methods(budget, scene_of("segmentation"))
-        if (name in FURTHER) == rest and (not rest or s < FURTHER_SEEDS)
+        for s in seeds for name in methods(budget, scene_of("segmentation"))
+        if (s < FEW_SEEDS or name not in FEW + FURTHER) and (chosen.further or name not in FURTHER)
     }  # fmt: skip
     mine = list({**target_runs, **noise_runs}.items())[worker::workers]
     for name, work in mine:
