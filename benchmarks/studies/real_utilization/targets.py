@@ -28,7 +28,7 @@ def to_target(imagery: Imagery, task: Task, target: float | None, seed: int, bud
     if target is None:
         network, figures = fit(imagery, task, seed=seed, budget=budget)
     else:
-        wanted = Utilization(target={"eo": target}, tolerance=WITHIN, depth=DEPTH[task])
+        wanted = Utilization(target={"eo": target}, tolerance=WITHIN, depth=DEPTH[task], fraction=1.0)
         network, figures = fit(imagery, task, "mu_bounded", seed=seed, budget=budget, utilization=wanted)
     validation = regular(imagery, division.validation, task, seed=VALIDATION_SEED)
     test = regular(imagery, division.test, task)

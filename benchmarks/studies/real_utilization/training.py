@@ -16,7 +16,7 @@ from equipoise.models.baselines import SinglesEnsemble, build_baseline, single_m
 from equipoise.models.losses import ClassificationLoss, SegmentationLoss
 from equipoise.models.network import FusionUNet
 from equipoise.models.spec import NetworkSpec
-from equipoise.models.task import FusionTask, warm_cosine
+from equipoise.models.task import FusionTask
 
 from .batch import CLASSES, Task
 from .chips import BANDS, MODALITIES
@@ -72,16 +72,6 @@ class KeepBest(Callback):
             self.weights = copy.deepcopy(pl_module.network.state_dict())
 
 
-class WholeTask(FusionTask):
-    """Trains a competitor whose encoders cannot be told from the rest: one learning rate, the same schedule."""
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW over everything."""
-        optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, total=self.total_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
 def spec_of(task: Task) -> NetworkSpec:
     """Return the small network of the study."""
     return NetworkSpec(
@@ -132,8 +122,7 @@ def fit(
     spec = spec_of(task) if only is None else single_modality_spec(spec_of(task), only)
     network = FusionUNet(spec) if baseline is None else build_baseline(baseline, spec)
     built = build_strategy(strategy, modalities=spec.modalities, utilization=utilization)
-    kind = FusionTask if baseline is None else WholeTask
-    module = kind(
+    module = FusionTask(
         network, loss=SegmentationLoss(dice_weight=0) if task == "segmentation" else ClassificationLoss(),
         strategy=built, learning_rate=budget.rate, total_steps=budget.steps, seed=seed, batch_modalities=MODALITIES,
     )  # fmt: skip
