@@ -176,7 +176,8 @@ def test_a_sample_holds_normalised_images_masks_and_remapped_labels(tmp_path):
     truth = invented()
     sample = dataset_of(truth.write(tmp_path), row(top=2, left=4))[0]
     cut = (slice(2, 18), slice(4, 20))
-    assert list(sample) == ["image", "valid", "available", "mask"]
+    assert list(sample) == ["image", "valid", "available", "condition", "mask"]
+    assert int(sample["condition"]) == 0
     assert list(sample["image"]) == list(sample["valid"]) == ["sar", "eo", "ir"]
     for name in ("sar", "eo"):
         working = truth.image[name][:, *cut].astype(np.float64)
