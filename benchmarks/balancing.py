@@ -58,31 +58,26 @@ PAGE = Path(__file__).parents[1] / "docs" / "studies.md"
 class Pressed(MuBounded):
     """Share targets with a steady effort on the first modality: what is measured must not depend on how a share is."""
 
-    def _steer(self, condition: int) -> None:
+    def _steer(self, condition: int, *, progress: float) -> None:  # noqa: ARG002
         self.control.effort[condition] = torch.tensor([1.0] + [0.0] * (len(self.target.low) - 1))
+
+    def _pressed(self, condition: int, column: int) -> bool:  # noqa: ARG002
+        return column == 0
 
 
 class PressedMatched(MuMatched):
     """The same for matched targets."""
 
-    _steer = Pressed._steer
+    _steer, _pressed = Pressed._steer, Pressed._pressed
 
 
-class FreeWithoutGradient(Pressed):
-    """Variant: a modality without effort is measured without gradient."""
-
-    def _reliance(self, step: Step, column: int, rows: Tensor) -> Tensor | None:
-        with torch.set_grad_enabled(float(self.control.effort[0, column]) > 0):
-            return super()._reliance(step, column, rows)
-
-
-class OneCall(FreeWithoutGradient):
+class OneCall(Pressed):
     """Variant: all exchanged modalities go through one call of the decoder."""
 
     def loss(self, step: Step, loss: Tensor) -> Tensor:
         """Add the pressure."""
         columns, count = range(step.available.shape[1]), len(step.available)
-        features = step.features.detached()
+        features = step.features
         donors = roll_derangement(count, 1 + int(torch.randint(count - 1, (1,), generator=step.generator)))
         moved = [features.rolled(step.network.modalities[column], donors) for column in columns]
         with kept_statistics(step.network):
@@ -90,12 +85,12 @@ class OneCall(FreeWithoutGradient):
         rises = brier_score(logits, step.target.repeat(len(moved), 1, 1)).reshape(len(moved), count).mean(dim=1)
         rises = rises - brier_score(step.logits.detach().float(), step.target).mean()
         self.control.measure({(0, column): float(rises[column].detach()) for column in columns})
-        self._steer(0)
+        self._steer(0, progress=step.progress)
         efforts = self.control.effort[0].to(rises)
         return loss + (efforts * rises.clamp_min(0)).sum() / self.control.total(0)
 
 
-class Window(FreeWithoutGradient):
+class Window(Pressed):
     """Variant: the exchange is decoded on a window of the patch; all samples take part.
 
     The window lies on whole cells of the deepest scale. ``side`` is its side as a share of the patch's.
@@ -159,14 +154,11 @@ def strategies() -> dict[str, Callable[[], Strategy]]:
             named[f"mu_bounded, fraction {fraction:g}, {turn}"] = partial(
                 Pressed, target, fraction=fraction, per_step=count
             )
-    named["mu_bounded, depth all"] = partial(Pressed, target, depth="all")
+    named["mu_bounded, depth decoder"] = partial(Pressed, target, depth="decoder")
     named["mu_matched"] = partial(PressedMatched, len(MODALITIES))
-    named["mu_matched, fraction 0.25"] = partial(PressedMatched, len(MODALITIES), fraction=0.25)
-    named["no gradient where no effort"] = partial(FreeWithoutGradient, target)
     named["one decoder call for all"] = partial(OneCall, target)
-    named["window of half the side"] = partial(Window, target)
-    named["window of half the side, one a step"] = partial(Window, target, per_step=1)
-    named["window of a quarter of the side"] = partial(SmallWindow, target)
+    named["window of half the side"] = partial(Window, target, fraction=1.0)
+    named["window of a quarter of the side"] = partial(SmallWindow, target, fraction=1.0)
     return named
 
 
@@ -174,7 +166,7 @@ def network_of() -> FusionUNet:
     torch.manual_seed(0)
     spec = NetworkSpec(
         modalities=MODALITIES, in_channels=BANDS, classes=CLASSES, encoder="resnet18", depth=4,
-        decoder_channels=(128, 64, 32, 16),
+        decoder_channels=(128, 64, 32, 16), norm="layer",
     )  # fmt: skip
     return FusionUNet(spec).train()
 

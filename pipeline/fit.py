@@ -121,9 +121,8 @@ def fit(
     last = _prepare(folder, resume)
     lightning.seed_everything(seed, verbose=False)
     loss = SegmentationLoss if spec.task == "segmentation" else ClassificationLoss
-    strategy = build_strategy(
-        strategies, modalities=spec.modalities, utilization=Utilization(**options.utilization.settings())
-    )
+    wanted = Utilization(**options.utilization.settings(encoders=spec.kind != "early"))
+    strategy = build_strategy(strategies, modalities=spec.modalities, utilization=wanted)
     # A network of one sensor starts from the weights of that sensor.
     pretrained = {name: value for name, value in options.weights.items() if name in spec.modalities}
     task = FusionTask(

@@ -165,7 +165,7 @@ class TrainOptions(Options):
         if needing:
             raise ValueError(f"strategy is {needing[0]} for network: early; wanted one for {remedy} another strategy")
         steered = {"mu_bounded", "mu_matched"} & set(self.strategies)
-        if steered and self.utilization.depth != "decoder":
+        if steered and self.utilization.depth not in (None, "decoder"):
             raise ValueError(
                 f"utilization.depth is {self.utilization.depth} for network: early; wanted one for {remedy} decoder"
             )

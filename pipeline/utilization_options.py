@@ -22,10 +22,11 @@ class UtilizationOptions(Options):
     metric: Literal["brier", "clipped_ce", "cross_entropy"] = Field(
         "brier", description="Score by which reliance is counted; cross_entropy is not bounded and can be gamed."
     )
-    depth: Literal["head", "decoder", "all"] = Field(
-        "decoder",
+    depth: Literal["head", "decoder", "all"] | None = Field(
+        None,
         description="What the target teaches. head: decision layers after encoders that were trained alone and frozen; "
-        "decoder: fusion and decoder; all: encoders, too, at a fifth of the learning rate.",
+        "decoder: fusion and decoder; all: encoders, too, at a fifth of the learning rate; null: all, or decoder for "
+        "network: early.",
     )
     tolerance: Share = Field(0.02, description="Distance from a point target that counts as reached.")
     control: Literal["pi", "fixed"] = Field("pi", description="pi: the effort finds itself; fixed: `strength`.")
@@ -76,7 +77,14 @@ class UtilizationOptions(Options):
         if steered and not bound:
             raise ValueError(f"train.strategy has {steered[0]}; wanted a share in train.utilization.target")
 
-    def settings(self) -> dict[str, Any]:
-        """Return the keyword arguments of :class:`equipoise.models.balancing.Utilization`."""
+    def settings(self, *, encoders: bool) -> dict[str, Any]:
+        """Return the keyword arguments of :class:`equipoise.models.balancing.Utilization`.
+
+        Parameters
+        ----------
+        encoders
+            Whether the network has an encoder for each modality, so that ``depth: all`` is possible.
+        """
         target = {name: None if wish == "free" else wish for name, wish in self.target.items()}
-        return {"target": target, **self.model_dump(exclude={"target"})}
+        depth = self.depth or ("all" if encoders else "decoder")
+        return {"target": target, "depth": depth, **self.model_dump(exclude={"target", "depth"})}

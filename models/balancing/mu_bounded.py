@@ -17,6 +17,9 @@ Depth = Literal["decoder", "all"]
 #: Share of the patches that is exchanged in segmentation: a step then costs 1.2 times a plain one (benchmarks).
 _OF_PIXELS = 0.25
 
+#: Share of the training over which targets move from the shares that are there to those that are wanted.
+_APPROACH = 0.3
+
 
 class MuBounded(Strategy):
     """Press the reliance on over-used modalities down until every share is where it is wanted.
@@ -36,7 +39,8 @@ class MuBounded(Strategy):
     metric
         A name in :data:`~equipoise.models.scores.SCORES`.
     depth
-        What the pressure teaches: ``decoder`` (fusion, decoder, head) or ``all`` (encoders, too).
+        What the pressure teaches: ``all``, the encoders at a fifth of the learning rate, or ``decoder`` (fusion,
+        decoder, head), against which encoders push that learn from the task alone.
     control
         ``pi``, or ``fixed``: an effort of ``strength`` wherever a share is too large.
     strength
@@ -53,6 +57,7 @@ class MuBounded(Strategy):
     """
 
     turn: Tensor
+    begun: Tensor
     watches = frozenset({"share"})
 
     def __init__(
@@ -61,7 +66,7 @@ class MuBounded(Strategy):
         *,
         enough: ShareTarget | None = None,
         metric: str = "brier",
-        depth: Depth = "decoder",
+        depth: Depth = "all",
         control: Literal["pi", "fixed"] = "pi",
         strength: float = 1.0,
         fraction: float | None = None,
@@ -77,6 +82,7 @@ class MuBounded(Strategy):
         self.control = ShareControl(len(target.low), conditions=conditions)
         self.encoder_rate = 0.2 if depth == "all" else 1.0
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("begun", torch.full((conditions, len(target.low)), torch.nan, dtype=torch.float64))
 
     def loss(self, step: Step, loss: Tensor) -> Tensor:
         """Add the pressure."""
@@ -84,14 +90,14 @@ class MuBounded(Strategy):
             (condition, column): (found, len(rows))
             for condition, rows in self._groups(step)
             for column in self._columns(step)
-            if (found := self._reliance(step, column, rows)) is not None
+            if (found := self._reliance(step, column, rows, pressed=self._pressed(condition, column))) is not None
         }
         self.turn.add_(1).remainder_(step.available.shape[1])
         self.control.measure({place: float(found.detach()) for place, (found, _) in rises.items()})
         if step.progress < self.warm_up:
             return loss
         for condition in dict.fromkeys(condition for condition, _ in rises):
-            self._steer(condition)
+            self._steer(condition, progress=step.progress)
         for (condition, column), (found, count) in rises.items():
             effort = float(self.control.effort[condition, column]) * count / len(step.available)
             if effort > 0:
@@ -107,13 +113,18 @@ class MuBounded(Strategy):
         """Conditions that are steered apart, and int64 (n,) their samples; here all that are as they were are one."""
         return [(0, unchanged(step).nonzero().flatten())]
 
-    def _reliance(self, step: Step, column: int, rows: Tensor) -> Tensor | None:
+    def _pressed(self, condition: int, column: int) -> bool:
+        """Whether the last step pressed a modality; where not, its exchange is decoded without a gradient."""
+        return self.fixed is not None or float(self.control.effort[condition, column]) > 0
+
+    def _reliance(self, step: Step, column: int, rows: Tensor, *, pressed: bool) -> Tensor | None:
         """Mean rise over the samples that have a modality, or None where two are not to be had."""
         most = self._portion(step, len(rows))
         chosen = rows[holders(step.available[rows], column, most=most, generator=step.generator)]
         if len(chosen) < 2:
             return None
-        found = rise(step, column, chosen, score=build_score(self.metric), detached=self.depth != "all")
+        with torch.set_grad_enabled(pressed and torch.is_grad_enabled()):
+            found = rise(step, column, chosen, score=build_score(self.metric), detached=self.depth != "all")
         labelled = found[found.isfinite()]
         return labelled.mean() if len(labelled) else None
 
@@ -126,12 +137,17 @@ class MuBounded(Strategy):
         """Return the allowed shares, float64 (modality,), that are nearest to those that are."""
         return self.target.nearest(shares)
 
-    def _steer(self, condition: int) -> None:
+    def _steer(self, condition: int, *, progress: float) -> None:
+        """Press towards the allowed shares, by a way that begins at the shares that were there before the pressure."""
         shares = self.control.shares(condition)
         if shares is None:
             return
         seen = shares - self.control.offset
-        allowed = self._allowed(condition, seen)
+        if bool(self.begun[condition].isnan().any()):
+            self.begun[condition] = seen
+        began = self.begun[condition]
+        left = max(0.0, 1 - (progress - self.warm_up) / _APPROACH)
+        allowed = self._allowed(condition, seen) + left * (began - self._allowed(condition, began))
         self.control.press(condition, allowed)
         if self.fixed is not None:
             self.control.effort[condition] = self.fixed * (seen > allowed + 1e-6)

@@ -38,7 +38,7 @@ class MuMatched(MuBounded):
     watches = frozenset({"share", "information"})
 
     def __init__(
-        self, modalities: int, *, conditions: int = 16, fraction: float | None = None, depth: Depth = "decoder",
+        self, modalities: int, *, conditions: int = 16, fraction: float | None = None, depth: Depth = "all",
         warm_up: float = 0.2,
     ) -> None:  # fmt: skip
         anything = ShareTarget(low=(0.0,) * modalities, high=(1.0,) * modalities)

@@ -36,7 +36,7 @@ class Utilization:
 
     target: Mapping[str, Wish] = field(default_factory=dict)
     metric: str = "brier"
-    depth: Literal["head", "decoder", "all"] = "decoder"
+    depth: Literal["head", "decoder", "all"] = "all"
     tolerance: float = 0.02
     control: Literal["pi", "fixed"] = "pi"
     strength: float = 1.0

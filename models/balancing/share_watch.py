@@ -12,11 +12,14 @@ from ..scores import brier_score
 
 _LEAST = 1e-6
 
+#: Rolls a batch and modality: the one label of a chip says less than the many of a patch, and its passes cost little.
+_ROLLS_OF_CHIPS, _ROLLS_OF_PATCHES = 8, 2
+
 
 class ShareWatch(Metric):
     """Bounded shares of a network over a stream of batches; sums are reduced over processes.
 
-    ``share``: of permutation reliance, one roll derangement a batch and modality; ``information``: of the Shapley
+    ``share``: of permutation reliance, some roll derangements a batch and modality; ``information``: of the Shapley
     values of ``v(S) = b(none) - b(S)``, where "none" is the network's answer to nothing. Both by the Brier score.
 
     Parameters
@@ -59,17 +62,18 @@ class ShareWatch(Metric):
     ) -> None:  # fmt: skip
         self.samples += 1
         generator = torch.Generator().manual_seed(self.seed + int(self.samples))
+        most = _ROLLS_OF_PATCHES if target.ndim > 1 else _ROLLS_OF_CHIPS
         for column, name in enumerate(self.modalities):
             holders = available[:, column].nonzero().flatten()
             if len(holders) < 2:
                 continue
-            shift = 1 + int(torch.randint(len(holders) - 1, (1,), generator=generator))
-            index = torch.arange(len(available), device=available.device)
-            index[holders] = holders[roll_derangement(len(holders), shift).to(holders.device)]
-            mixed = network.decode(network.fuse(features.rolled(name, index), available), size=features.size)
-            found = (brier_score(mixed, target) - base)[holders]
-            self.rises[column] += found.nansum().double()
-            self.pairs[column] += found.isfinite().sum()
+            for shift in (1 + torch.randperm(len(holders) - 1, generator=generator)[:most]).tolist():
+                index = torch.arange(len(available), device=available.device)
+                index[holders] = holders[roll_derangement(len(holders), shift).to(holders.device)]
+                mixed = network.decode(network.fuse(features.rolled(name, index), available), size=features.size)
+                found = (brier_score(mixed, target) - base)[holders]
+                self.rises[column] += found.nansum().double()
+                self.pairs[column] += found.isfinite().sum()
 
     def compute(self) -> dict[str, list[float]]:
         """Return for each kind one share a modality; a kind is left out where there is nothing to share."""

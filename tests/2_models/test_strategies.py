@@ -13,6 +13,7 @@ from equipoise.models.balancing.exchange import holders, kept_statistics, rise
 from equipoise.models.balancing.frozen_head import FrozenHead, decision_layers
 from equipoise.models.balancing.inverse_reliance import InverseReliance
 from equipoise.models.balancing.mmpareto import MMPareto, joined_direction
+from equipoise.models.balancing.mu_bounded import MuBounded
 from equipoise.models.balancing.mu_legacy import MuLegacy
 from equipoise.models.balancing.ogm_ge import OgmGe
 from equipoise.models.balancing.share_target import ShareTarget
@@ -227,6 +228,59 @@ def test_bounded_targets_move_the_shares_where_joint_training_does_not():
 def test_a_quarter_of_a_batch_is_exchanged_where_pixels_are_many(task, exchanged):
     network = FusionUNet(NetworkSpec.from_dict({**SPEC.to_dict(), "task": task}))
     assert build_strategy("mu_bounded", modalities=NAMES)._portion(step_of(network), 8) == exchanged
+
+
+def test_targets_are_approached_from_the_shares_that_were_there(monkeypatch):
+    strategy = MuBounded(ShareTarget(low=(0.2, 0.0), high=(0.2, 1.0)), warm_up=0.1)
+    asked = []
+    monkeypatch.setattr(strategy.control, "press", lambda _condition, allowed: asked.append(float(allowed[0])))
+    strategy.control.measure({(0, 0): 0.3, (0, 1): 0.1})
+    for progress in (0.1, 0.25, 0.4, 1.0):
+        strategy._steer(0, progress=progress)
+    assert asked == pytest.approx([0.75, 0.475, 0.2, 0.2])
+    resumed = MuBounded(strategy.target, warm_up=0.1)
+    resumed.load_state_dict(strategy.state_dict())
+    assert resumed.begun[0].tolist() == pytest.approx([0.75, 0.25])
+
+
+def test_a_range_that_is_kept_asks_for_nothing(monkeypatch):
+    strategy = MuBounded(ShareTarget(low=(0.5, 0.0), high=(0.8, 1.0)), warm_up=0.1)
+    monkeypatch.setattr(strategy.control, "press", lambda _condition, allowed: asked.append(float(allowed[0])))
+    asked = []
+    strategy.control.measure({(0, 0): 0.3, (0, 1): 0.1})
+    for progress in (0.1, 0.25, 1.0):
+        strategy._steer(0, progress=progress)
+    assert asked == pytest.approx([0.75] * 3)
+
+
+def test_what_is_not_pressed_needs_no_gradient(network):
+    strategy = build_strategy("mu_bounded", modalities=NAMES)
+    step, rows = step_of(network), torch.arange(8)
+    free, pressed = (strategy._reliance(step, 0, rows, pressed=flag) for flag in (False, True))
+    assert (free.requires_grad, pressed.requires_grad) == (False, True)
+    assert not strategy._pressed(0, 0)
+    strategy.control.effort[0, 0] = 0.1
+    assert strategy._pressed(0, 0)
+
+
+def test_chips_are_watched_with_every_partner_where_they_are_few():
+    torch.manual_seed(0)
+    network = FusionUNet(replace(SPEC, task="classification")).eval()
+    image, target = batch_of(4, task="classification")
+    watch = ShareWatch(NAMES, kinds=frozenset({"share"}), seed=0)
+    with torch.no_grad():
+        step = step_of(network, image=image, target=target)
+        watch.update(network, step.features, available=step.available, logits=step.logits, target=step.target)
+        base = brier_score(network(image), target)
+        rises = [
+            sum(
+                (brier_score(network(image | {name: image[name].roll(-shift, dims=0)}), target) - base).sum()
+                for shift in (1, 2, 3)
+            )
+            for name in NAMES
+        ]
+    assert watch.rises.tolist() == pytest.approx([float(rise) for rise in rises], abs=1e-5)
+    assert watch.pairs.tolist() == [12.0] * len(NAMES)
 
 
 def test_no_target_is_no_pressure():

@@ -170,7 +170,8 @@ def test_a_batch_without_any_label_is_survived(tmp_path, names, kind):
 @pytest.mark.parametrize("names", sorted(STRATEGIES))
 def test_competitors_train_with_every_strategy_or_refuse_it(kind, names):
     spec = replace(SPEC, kind=kind)
-    strategy = build_strategy(names, modalities=MODALITIES, utilization=Utilization(target={"eo": 0.4}))
+    wanted = Utilization(target={"eo": 0.4}, depth="decoder" if kind == "early" else "all")
+    strategy = build_strategy(names, modalities=MODALITIES, utilization=wanted)
     if kind == "early" and any(part.needs_encoders for part in parts_of(strategy)):
         with pytest.raises(ModelError, match=r"kind 'early' for \w+; wanted a network with an encoder for each"):
             _task(spec, strategy=strategy)

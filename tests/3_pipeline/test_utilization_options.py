@@ -22,10 +22,19 @@ def test_points_ranges_and_free_modalities_reach_the_strategy(parse):
     wanted = {"target": {"eo": 0.5, "sar": [0.2, 0.5], "ir": "free"}, "metric": "brier", "depth": "decoder"}
     config = parse(strategy=["subset_sampling", "mu_bounded"], utilization=wanted)
     assert config.train.strategies == ("subset_sampling", "mu_bounded")
-    settings = Utilization(**config.train.utilization.settings())
+    settings = Utilization(**config.train.utilization.settings(encoders=True))
     target = settings.of(("eo", "sar", "ir"))
     assert target.low == pytest.approx((0.48, 0.2, 0.0))
     assert target.high == pytest.approx((0.52, 0.5, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("depth", "encoders", "reach"),
+    [(None, True, "all"), (None, False, "decoder"), ("decoder", True, "decoder"), ("head", True, "decoder")],
+)
+def test_a_target_teaches_all_that_it_can_unless_told_otherwise(depth, encoders, reach):
+    options = UtilizationOptions(target={"eo": 0.5}, depth=depth)
+    assert Utilization(**options.settings(encoders=encoders)).reach == reach
 
 
 def test_the_default_asks_for_nothing(parse):

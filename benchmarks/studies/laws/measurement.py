@@ -14,7 +14,7 @@ from equipoise.models.utilization_report import UtilizationReport
 from oracle.conditions import CONDITIONS, TRAINING_FAMILIES, named  # isort: skip
 from oracle.loader import oracle_loader  # isort: skip
 from oracle.scene import OracleScene  # isort: skip
-from utilization.networks import Budget, accuracy, fit  # isort: skip
+from utilization.networks import Budget, fit, hits  # isort: skip
 
 Found = Mapping[str, Any]
 
@@ -33,6 +33,8 @@ RESPONSE_METHODS: Mapping[str, tuple[Any, Any]] = {
     "plain": ("joint", "clear"),
     "degradation": ("joint", named(*TRAINING_FAMILIES)),
     "mu_matched": (["subset_sampling", "mu_matched"], named(*TRAINING_FAMILIES)),
+    "response": (["subset_sampling", "response"], "clear"),
+    "response, degradation": (["subset_sampling", "response"], named(*TRAINING_FAMILIES)),
 }
 
 
@@ -129,6 +131,6 @@ def response(method: str, seed: int, budget: Budget) -> Found:
         found[name] = {
             "reliance": permutation_reliance(network, batches, rolls=2, bootstrap=100).share,
             "information": coalition_information(network, batches, prior=prior, bootstrap=100).share,
-            "accuracy": accuracy(network, scene, name, patches=256, seed=778),
+            "accuracy": float(hits(network, scene, name, patches=256, seed=778).mean()),
         }
     return {"method": method, "seed": seed, "conditions": found, "seconds": figures["seconds"]}

@@ -88,6 +88,21 @@ def regular(
     return Cut(batches=batches, chip=np.repeat(positions, len(flooded) // len(positions))[order])
 
 
+def turned(
+    imagery: Imagery,
+    positions: Sequence[int],
+    task: Task,
+    *,
+    turns: int,
+    conditions: Sequence[Condition] = (CLEAR,),
+    seed: int = 0,
+) -> Cut:
+    """Put several turns of :func:`regular` one behind the other: other partners for each patch, and other dry ones."""
+    cuts = [regular(imagery, positions, task, conditions=conditions, seed=seed, turn=turn) for turn in range(turns)]
+    batches = [batch for cut in cuts for batch in cut.batches]
+    return Cut(batches=batches, chip=np.concatenate([cut.chip for cut in cuts]))
+
+
 def tiles(images: NDArray[np.generic]) -> Image:
     """Cut (chip, band, y, x) into (patch, band, PATCH, PATCH): the patches of the first chip, then the next."""
     count, bands, rows, columns = images.shape

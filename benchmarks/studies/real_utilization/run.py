@@ -39,7 +39,7 @@ from real_utilization.methods import METHODS, methods
 from real_utilization.page import BEGIN, END, write_page
 from real_utilization.robustness import information, robustness
 from real_utilization.summary import arrived, compared, differences
-from real_utilization.targets import DEPTH, TARGETS, to_target
+from real_utilization.targets import TARGETS, TASKS, to_target
 from real_utilization.training import BUDGETS, Budget
 
 HERE = Path(__file__).parent
@@ -84,7 +84,7 @@ def works(
         f"targets-{task}-{'plain' if target is None else target}-{seed}": partial(
             to_target, imagery, task, target, seed, budgets[task]
         )
-        for task in DEPTH for target in (None, *targets) for seed in seeds
+        for task in TASKS for target in (None, *targets) for seed in seeds
     }  # fmt: skip
 
     budget = budgets["segmentation"]

@@ -21,7 +21,7 @@ from equipoise.models.task import FusionTask
 from .batch import CLASSES, Task
 from .chips import BANDS, MODALITIES
 from .conditions import CLEAR, Condition
-from .cut import regular
+from .cut import turned
 from .drawing import RandomPatches
 from .imagery import Imagery
 
@@ -40,9 +40,9 @@ class Budget:
 
     steps: int = 400
     batch: int = 16
-    epochs: int = 10
+    epochs: int = 20
     rate: float = 3e-3
-    turns: int = 1
+    turns: int = 2
 
 
 #: What each task gets in the study.
@@ -135,11 +135,8 @@ def fit(
         imagery, task, conditions=conditions, count=budget.steps // budget.epochs, batch=budget.batch, seed=seed
     )
     chips = imagery.division.validation
-    cuts = [
-        regular(imagery, chips, task, conditions=conditions, seed=VALIDATION_SEED, turn=turn)
-        for turn in range(budget.turns)
-    ]
-    validation = DataLoader([batch for cut in cuts for batch in cut.batches], batch_size=None)  # type: ignore[arg-type]
+    cut = turned(imagery, chips, task, turns=budget.turns, conditions=conditions, seed=VALIDATION_SEED)
+    validation = DataLoader(cut.batches, batch_size=None)  # type: ignore[arg-type]
     trainer.fit(module, drawn, validation)
     network.load_state_dict(keep.weights)
     figures = {"seconds": round(time.perf_counter() - began, 1), "epoch": float(keep.epoch)}

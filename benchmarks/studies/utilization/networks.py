@@ -33,8 +33,10 @@ class Budget:
     rate: float = 3e-3
 
 
-#: Batches of 128 patches on which every epoch is compared.
-VALIDATION = 12
+#: Batches of 128 patches on which every epoch is compared, and on which shares are measured at the end: one label a
+#: patch says less than a mask does.
+VALIDATION = {"segmentation": 12, "classification": 48}
+TEST = {"segmentation": 16, "classification": 64}
 
 
 class KeepBest(Callback):
@@ -96,7 +98,7 @@ def fit(
     # Every epoch draws new patches: the loader is one run of all steps, cut into epochs.
     per_epoch = budget.steps // budget.epochs
     data = Stretches(scene, conditions, count=per_epoch, batch=budget.batch, seed=seed)
-    validation = oracle_loader(scene, conditions, count=VALIDATION, batch_size=128, seed=10_000 + seed)
+    validation = oracle_loader(scene, conditions, count=VALIDATION[scene.task], batch_size=128, seed=10_000 + seed)
     trainer.fit(task, Reloaded(data), validation)
     network.load_state_dict(keep.weights)
     return network.eval(), {"seconds": time.perf_counter() - began, **built.figures()}
@@ -157,8 +159,8 @@ def shares(network: Any, scene: OracleScene, *, seed: int, condition: str = "cle
     """Bounded and cross-entropy shares on test patches, with the bounded interval."""
     found = {
         score: permutation_reliance(
-            network, oracle_loader(scene, condition, count=16, batch_size=128, seed=seed), score=score, rolls=3,
-            bootstrap=300, seed=0,
+            network, oracle_loader(scene, condition, count=TEST[scene.task], batch_size=128, seed=seed), score=score,
+            rolls=3, bootstrap=300, seed=0,
         )
         for score in ("brier", "cross_entropy")
     }  # fmt: skip

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracle scene is a study beside this one
@@ -41,8 +41,7 @@ from oracle.scene import OracleScene
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-#: What a target teaches. A chip's head is one linear layer, which alone could not move a share far when it was tried.
-DEPTH: dict[str, Literal["decoder", "all"]] = {"segmentation": "decoder", "classification": "all"}
+TASKS = ("segmentation", "classification")
 TARGETS = (0.2, 0.4, 0.5, 0.6, 0.8)
 NOISE = ("clear", "eo_noise_0.03", "eo_noise_0.06", "eo_noise_0.12", "eo_noise_0.3", "eo_noise_0.6")
 #: Trainings of each target in part one, of each method in part two, and of those that are not held against the others.
@@ -80,13 +79,13 @@ def kept(name: str, work: Callable[[], Found], folder: Path, mark: str) -> Found
 def to_target(task: str, target: float, seed: int, budget: Budget) -> Found:
     """Train to a share of the optical sensor; say what arrived."""
     scene = scene_of(task)
-    wanted = Utilization(target={"eo": target}, tolerance=WITHIN, depth=DEPTH[task], fraction=1.0)
+    wanted = Utilization(target={"eo": target}, tolerance=WITHIN)
     network, figures = fit(scene, "mu_bounded", seed=seed, budget=budget, utilization=wanted)
     found = shares(network, scene, seed=777)
     alarm = hack_alarm(found["ce_share"], found["share"])
     effort = max(value for name, value in figures.items() if name.startswith("effort"))
     return {
-        "task": task, "depth": DEPTH[task], "target": target, "seed": seed, "share": found["share"][0],
+        "task": task, "target": target, "seed": seed, "share": found["share"][0],
         "interval": found["interval"][0],
         "ce_share": found["ce_share"][0], "hack_alarm": None if alarm is None else any(alarm), "effort": effort,
         "accuracy": float(hits(network, scene, "clear", patches=PATCHES, seed=778).mean()),
@@ -100,7 +99,7 @@ def methods(budget: Budget, scene: OracleScene) -> dict[str, Method]:
     seen = named(*TRAINING_FAMILIES)
     degraded = ("clear",) * (len(seen) - 1) + seen
     focus = Utilization(target={"eo": 0.75})
-    ranges = Utilization(target={"eo": (0.3, 0.45), "sar": (0.25, 0.45)}, fraction=1.0)
+    ranges = Utilization(target={"eo": (0.3, 0.45), "sar": (0.25, 0.45)})
 
     def trained(strategy: Any, conditions: Any = "clear", utilization: Any = None, baseline: Any = None) -> Method:
         return lambda seed: fit(
@@ -173,8 +172,8 @@ def main() -> None:
     mark = hashlib.sha256(code + repr(budget).encode()).hexdigest()[:8]
     folder = ROOT / "runs" / "studies" / "utilization"
     target_runs = {} if part == "noise" else {
-        f"target-{task}-{depth}-{x}-{s}": partial(to_target, task, x, s, budget)
-        for task, depth in DEPTH.items() for x in TARGETS for s in seeds[:TARGET_SEEDS]
+        f"target-{task}-{x}-{s}": partial(to_target, task, x, s, budget)
+        for task in TASKS for x in TARGETS for s in seeds[:TARGET_SEEDS]
     }  # fmt: skip
     noise_runs = {} if part == "targets" else {
         f"noise-{name}-{s}": partial(robustness, name, s, budget)
