@@ -44,9 +44,8 @@ ROOT = HERE.parents[2]
 TASKS = ("segmentation", "classification")
 TARGETS = (0.2, 0.4, 0.5, 0.6, 0.8)
 NOISE = ("clear", "eo_noise_0.03", "eo_noise_0.06", "eo_noise_0.12", "eo_noise_0.3", "eo_noise_0.6")
-#: Trainings of each target in part one, of each method in part two, and of those that are not held against the others.
-TARGET_SEEDS, NOISE_SEEDS, FEW_SEEDS = 3, 5, 2
-FEW = ("mu_matched", "response, degradation")
+#: Trainings of each target in part one, of each method in part two, and of those that are measured only when asked.
+TARGET_SEEDS, NOISE_SEEDS, FURTHER_SEEDS = 3, 5, 2
 FURTHER = ("ogm_ge", "mmpareto", "inverse_reliance", "early fusion", "i2m2", "response, mu_bounded")
 #: What is held against every other method.
 HEADLINE = "response"
@@ -178,7 +177,7 @@ def main() -> None:
     noise_runs = {} if part == "targets" else {
         f"noise-{name}-{s}": partial(robustness, name, s, budget)
         for s in seeds for name in methods(budget, scene_of("segmentation"))
-        if (s < FEW_SEEDS or name not in FEW + FURTHER) and (chosen.further or name not in FURTHER)
+        if name not in FURTHER or (chosen.further and s < FURTHER_SEEDS)
     }  # fmt: skip
     mine = list({**target_runs, **noise_runs}.items())[worker::workers]
     for name, work in mine:
