@@ -48,14 +48,17 @@ lock: $(BIN)/uv ## pin the dependencies of pyproject.toml, with hashes, in requi
 define run-each
 @set -- $(1); \
 if [ ! -e "$$1" ]; then echo "no $(2) yet ($(1)): nothing was run"; exit 0; fi; \
-for script in "$$@"; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+for script in "$$@"; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
 endef
 
 bench: $(INSTALLED) ## measure speed and memory
 	$(call run-each,benchmarks/*.py,benchmark)
 
-study: $(INSTALLED) ## remake the figures of the science studies
-	$(call run-each,benchmarks/studies/*/run.py,study)
+# Only the studies of reliance can be short; their options must not reach the others.
+STUDIES := $(if $(ARGS),benchmarks/studies/laws/run.py benchmarks/studies/*utilization/run.py,benchmarks/studies/*/run.py)
+
+study: $(INSTALLED) ## remake the figures of the science studies (ARGS="--seeds 1" or --smoke: briefly, to look at)
+	$(call run-each,$(STUDIES),study)
 
 docs: $(INSTALLED) ## build the documentation site in build/site
 # The variable silences the theme's notice about a successor of mkdocs, which is no fault of a page.

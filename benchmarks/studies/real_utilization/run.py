@@ -5,21 +5,19 @@ arrives on validation and on test chips. Part ``robustness`` trains every method
 and accuracy on test chips, clear, under optical noise, and under families of degradation that no method saw. Nothing is
 chosen on test chips.
 
-Needs ``EQUIPOISE_DATA``, the folder with the real samples. Run by ``make study``, or alone: ``--part`` does one part,
-``--worker 0/2`` and ``--worker 1/2`` share the runs between two processes, ``--smoke`` makes it short. A call without
-them does what is left, and writes ``results.json`` beside this file, ``docs/figures/real_utilization.png`` and the
+Needs ``EQUIPOISE_DATA``, the folder with the real samples. Run by ``make study``, or alone; ``--seeds 1`` and
+``--smoke`` make it short. Writes ``results.json`` beside this file, ``docs/figures/real_utilization.png`` and the
 tables of ``docs/real-imagery.md``. Finished runs are kept in ``runs/studies/real_utilization``.
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import os
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this folder is a package beside the other studies
 
 import torch
+from finished_runs import Found, Work, finish, kept, mark_of
 
 from equipoise.pipeline.run_folder import package_versions
 from real_utilization.batch import Task
@@ -47,55 +46,37 @@ ROOT = HERE.parents[2]
 RUNS = ROOT / "runs" / "studies" / "real_utilization"
 #: What makes no difference to a finished run.
 PRESENTATION = {"run.py", "summary.py", "page.py", "figure.py"}
+#: Trainings of each target and each method.
+SEEDS = 3
 #: Methods that are compared with all others.
 SUBJECTS = ("mu_bounded", "mu_matched", "response", "response_degradation")
 
-Found = Mapping[str, Any]
-Work = Callable[[], Found]
 Budgets = Mapping[Task, Budget]
 
 
-def kept(name: str, work: Work, mark: str) -> Found:
-    """Do a run unless it is done."""
-    path = RUNS / f"{name}.{mark}.json"
-    if not path.is_file():
-        RUNS.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(work()), encoding="utf-8")
-        temporary.replace(path)
-        print(f"  {name}: {path.read_text(encoding='utf-8')[:150]}", flush=True)
-    found: Found = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def mark_of(budgets: Budgets) -> str:
-    """Return what tells runs of other sources or another budget apart."""
+def mark(budgets: Budgets) -> str:
+    """Return what tells runs of other sources or other budgets apart."""
     sources = [*sorted((ROOT / "models").rglob("*.py")), *sorted((ROOT / "datasets").glob("degrad*.py"))]
     sources += [path for path in sorted(HERE.glob("*.py")) if path.name not in PRESENTATION]
-    code = b"".join(path.read_bytes() for path in sources)
-    return hashlib.sha256(code + repr(budgets).encode()).hexdigest()[:8]
+    return mark_of(sources, budgets)
 
 
 def works(
-    imagery: Imagery, budgets: Budgets, mark: str, *, seeds: tuple[int, ...], targets: tuple[float, ...]
+    imagery: Imagery, budgets: Budgets, *, seeds: Iterable[int], targets: tuple[float, ...], known: Found
 ) -> dict[str, Work]:
-    """Return every run by name, in the order in which workers count them."""
-    found: dict[str, Work] = {
+    """Return every run by name; ``known`` is what :func:`~.robustness.information` found."""
+    seeds, budget = tuple(seeds), budgets["segmentation"]
+    trained = methods(imagery, budget, information=known["share"])
+    targeted: dict[str, Work] = {
         f"targets-{task}-{'plain' if target is None else target}-{seed}": partial(
             to_target, imagery, task, target, seed, budgets[task]
         )
         for task in TASKS for target in (None, *targets) for seed in seeds
     }  # fmt: skip
-
-    budget = budgets["segmentation"]
-
-    def robust(method: str, seed: int) -> Found:
-        known = kept("information", partial(information, imagery, budget), mark)
-        return robustness(imagery, method, methods(imagery, budget, information=known["share"])[method], seed)
-
-    return found | {
-        f"robustness-{method}-{seed}": partial(robust, method, seed) for seed in seeds for method in METHODS
-    }
+    return targeted | {
+        f"robustness-{method}-{seed}": partial(robustness, imagery, method, trained[method], seed)
+        for seed in seeds for method in METHODS
+    }  # fmt: skip
 
 
 def joined(imagery: Imagery, results: Mapping[str, Found], known: Found, budgets: Budgets) -> dict[str, Any]:
@@ -126,9 +107,8 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="one seed, two targets, few steps; writes nothing committed"
     )
-    parser.add_argument("--part", choices=("targets", "robustness"), help="only this one, to be joined by a later run")
-    parser.add_argument("--worker", metavar="I/N", help="only every N-th run from I on, to be joined by a later run")
-    chosen = parser.parse_args()
+    parser.add_argument("--seeds", type=int, help="fewer trainings of each; writes nothing committed")
+    smoke, most = (chosen := parser.parse_args()).smoke, chosen.seeds
     data = os.environ.get("EQUIPOISE_DATA")
     if data is None:
         print("EQUIPOISE_DATA is not set: the study of reliance on real imagery was not run")
@@ -137,28 +117,20 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same figures
     imagery = Imagery.of(read_chips(Path(data) / "B_internal_only" / "ombria"))
-    imagery = imagery.thinned(6) if chosen.smoke else imagery
+    imagery = imagery.thinned(6) if smoke else imagery
     short = Budget(steps=24, batch=8, epochs=3)
-    budgets: Budgets = dict.fromkeys(BUDGETS, short) if chosen.smoke else BUDGETS
-    seeds, targets = ((0,), (0.4, 0.8)) if chosen.smoke else ((0, 1, 2), TARGETS)
-    mark = mark_of(budgets)
-    todo = works(imagery, budgets, mark, seeds=seeds, targets=targets)
-    if chosen.part is not None:
-        todo = {name: work for name, work in todo.items() if name.startswith(chosen.part)}
-    if chosen.worker is not None:
-        first, workers = map(int, chosen.worker.split("/"))
-        todo = dict(list(todo.items())[first::workers])
-    results = {name: kept(name, work, mark) for name, work in todo.items()}
-    if chosen.part is not None or chosen.worker is not None:
-        return
-    known = kept("information", partial(information, imagery, budgets["segmentation"]), mark)
+    budgets: Budgets = dict.fromkeys(BUDGETS, short) if smoke else BUDGETS
+    seeds, targets = ((0,), (0.4, 0.8)) if smoke else (range(SEEDS)[:most], TARGETS)
+    place: Any = {"folder": RUNS, "mark": mark(budgets)}
+    known = kept("information", partial(information, imagery, budgets["segmentation"]), **place)
+    results = finish(works(imagery, budgets, seeds=seeds, targets=targets, known=known), **place)
     record = joined(imagery, results, known, budgets)
     print(json.dumps({name: record[name] for name in ("arrived", "differences")}, indent=1))
-    if chosen.smoke:
-        draw(record, RUNS / "smoke.png")
-        (RUNS / "smoke.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
-        write_page(record, RUNS / "smoke.md")
-        print(f"wrote {RUNS / 'smoke.png'} and smoke.md")
+    if smoke or most is not None:
+        draw(record, RUNS / "short.png")
+        (RUNS / "short.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+        write_page(record, RUNS / "short.md")
+        print(f"wrote {RUNS / 'short.png'} and short.md")
         return
     (HERE / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draw(record, ROOT / "docs" / "figures" / "real_utilization.png")

@@ -5,20 +5,19 @@ that training and selection never saw. Part two trains every method with one bud
 noise grows, and under the families of degradation that no method saw. A target that does not arrive is reported with
 the nearest share that did.
 
-Run by ``make study``, or alone; ``--smoke`` makes it short. Writes ``results.json`` beside this file and
-``docs/figures/utilization.png``. Finished runs are kept in ``runs/studies/utilization``: a study that was stopped goes
-on.
+Run by ``make study``, or alone; ``--seeds 1`` and ``--smoke`` make it short. Writes ``results.json`` beside this file,
+``docs/figures/utilization.png`` and the tables of ``docs/strategies.md``. Finished runs are kept in
+``runs/studies/utilization``: a study that was stopped goes on.
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import os
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracle scene is a stud
 
 import torch
 from figure import draw
+from finished_runs import Found, Work, finish, mark_of
 from networks import Budget, ensemble, fit, hits, shares
 from page import write_page
 from sums import arrived, compared, headline
@@ -41,6 +41,7 @@ from oracle.scene import OracleScene
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
+FOLDER = ROOT / "runs" / "studies" / "utilization"
 TASKS = ("segmentation", "classification")
 TARGETS = (0.2, 0.4, 0.5, 0.6, 0.8)
 NOISE = ("clear", "eo_noise_0.03", "eo_noise_0.06", "eo_noise_0.12", "eo_noise_0.3", "eo_noise_0.6")
@@ -53,26 +54,12 @@ HEADLINE = "response"
 WITHIN = 0.02
 PATCHES = 1024
 
-Found = Mapping[str, Any]
 Method = Callable[[int], tuple[Any, Found]]
 
 
 def scene_of(task: str) -> OracleScene:
     """Return the scene: 64 cells a patch, of four native pixels each."""
     return OracleScene(task=task, cells=8 if task == "segmentation" else 2, cell_px=2)
-
-
-def kept(name: str, work: Callable[[], Found], folder: Path, mark: str) -> Found:
-    """Do a run unless it is done."""
-    path = folder / f"{name}.{mark}.json"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(work()), encoding="utf-8")
-        temporary.replace(path)
-        print(f"  {name}: {path.read_text(encoding='utf-8')[:150]}", flush=True)
-    found: Found = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def to_target(task: str, target: float, seed: int, budget: Budget) -> Found:
@@ -154,49 +141,40 @@ def exact() -> Found:
 
 def main() -> None:
     """Run what is not done, and write results and figure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="one seed, a tenth of the steps")
-    parser.add_argument("--part", choices=("targets", "noise"), help="only this one, to be joined by a later run")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="one seed, a tenth of the steps; writes nothing committed")
+    parser.add_argument("--seeds", type=int, help="fewer trainings of each; writes nothing committed")
     parser.add_argument("--further", action="store_true", help="also the further comparisons, with fewer seeds")
-    parser.add_argument("--worker", default="0/1", help="I/N: every Nth run from the Ith, to be joined by a later run")
-    smoke, part = (chosen := parser.parse_args()).smoke, chosen.part
-    worker, workers = (int(number) for number in chosen.worker.split("/"))
+    chosen = parser.parse_args()
+    smoke, most = chosen.smoke, 1 if chosen.smoke else chosen.seeds
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same figures
-    budget, seeds = (Budget(steps=60, epochs=6), (0,)) if smoke else (Budget(), tuple(range(NOISE_SEEDS)))
+    budget = Budget(steps=60, epochs=6) if smoke else Budget()
     sources = [*sorted((ROOT / "models").rglob("*.py")), *sorted((HERE.parent / "oracle").glob("*.py"))]
-    sources.append(HERE / "networks.py")
-    code = b"".join(path.read_bytes() for path in sources)
-    mark = hashlib.sha256(code + repr(budget).encode()).hexdigest()[:8]
-    folder = ROOT / "runs" / "studies" / "utilization"
-    target_runs = {} if part == "noise" else {
+    mark = mark_of([*sources, HERE / "networks.py"], budget)
+    target_runs: dict[str, Work] = {
         f"target-{task}-{x}-{s}": partial(to_target, task, x, s, budget)
-        for task in TASKS for x in TARGETS for s in seeds[:TARGET_SEEDS]
+        for task in TASKS for x in TARGETS for s in range(TARGET_SEEDS)[:most]
     }  # fmt: skip
-    noise_runs = {} if part == "targets" else {
+    noise_runs: dict[str, Work] = {
         f"noise-{name}-{s}": partial(robustness, name, s, budget)
-        for s in seeds for name in methods(budget, scene_of("segmentation"))
+        for s in range(NOISE_SEEDS)[:most] for name in methods(budget, scene_of("segmentation"))
         if name not in FURTHER or (chosen.further and s < FURTHER_SEEDS)
     }  # fmt: skip
-    mine = list({**target_runs, **noise_runs}.items())[worker::workers]
-    for name, work in mine:
-        kept(name, work, folder, mark)
-    if part is not None or workers > 1:
-        return
-    targets = [kept(name, work, folder, mark) for name, work in target_runs.items()]
-    noise = [kept(name, work, folder, mark) for name, work in noise_runs.items()]
+    found = finish({**target_runs, **noise_runs, "exact": exact}, folder=FOLDER, mark=mark)
+    targets, noise = ([found[name] for name in runs] for runs in (target_runs, noise_runs))
     record = {
-        "smoke": smoke, "budget": vars(budget), "seeds": list(seeds), "target_seeds": list(seeds[:TARGET_SEEDS]),
+        "budget": vars(budget), "seeds": list(range(NOISE_SEEDS)), "target_seeds": list(range(TARGET_SEEDS)),
         "arrived": arrived(targets, within=WITHIN),
         "compared": compared(noise, noise=NOISE, held_out=named(*HELD_OUT_FAMILIES)),
         "headline": {"method": HEADLINE, "against": headline(noise, HEADLINE)},
-        "exact": kept("exact", exact, folder, mark), "targets": targets,
+        "exact": found["exact"], "targets": targets,
         "methods": [{name: v for name, v in run.items() if not name.endswith("of_patch")} for run in noise],
         "python": platform.python_version(), "versions": package_versions(),
     }  # fmt: skip
     print(json.dumps({name: record[name] for name in ("arrived", "compared", "headline")}, indent=1))
-    if smoke:
+    if most is not None:
         return
     (HERE / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draw(record, ROOT / "docs" / "figures" / "utilization.png")
