@@ -94,6 +94,11 @@ def roll_derangement(batch: int, shift: int) -> Tensor:
     return (torch.arange(batch) + shift) % batch
 
 
+def drawn_shifts(batch: int, count: int, *, generator: torch.Generator) -> list[int]:
+    """Draw different shifts for :func:`roll_derangement`, ``batch - 1`` at most; none for fewer than two samples."""
+    return (torch.randperm(max(0, batch - 1), generator=generator)[:count] + 1).tolist()
+
+
 @torch.no_grad()
 def exchanged(
     network: ThreeStepNetwork,
@@ -188,11 +193,13 @@ def _of_batch(
 
 
 def _pairs(available: Tensor, *, rolls: int, generator: torch.Generator) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (modality, receivers, donors) of each roll, among the samples that have the modality."""
+    """Yield (modality, receivers, donors) of each roll, among the samples that have the modality.
+
+    Modalities that the same samples have move between the same pairs: a share compares modalities, and what is chance
+    in the pairs, above all how many of them are of one class, then hits all of them alike.
+    """
+    seed = int(torch.randint(2**62, (1,), generator=generator))
     for column in range(available.shape[1]):
         holders = available[:, column].nonzero().flatten()
-        count = len(holders)
-        if count < 2:
-            continue
-        for shift in (torch.randperm(count - 1, generator=generator)[:rolls] + 1).tolist():
-            yield column, holders, holders[roll_derangement(count, shift)]
+        for shift in drawn_shifts(len(holders), rolls, generator=torch.Generator().manual_seed(seed)):
+            yield column, holders, holders[roll_derangement(len(holders), shift)]

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ..coalitions import coalitions, shapley_values
-from ..exchanges import roll_derangement
+from ..exchanges import drawn_shifts, roll_derangement
 from ..features import Features
 from ..network import FusionUNet
 from ..scores import brier_score
@@ -61,13 +61,12 @@ class ShareWatch(Metric):
         self, network: FusionUNet, features: Features, *, available: Tensor, base: Tensor, target: Tensor
     ) -> None:  # fmt: skip
         self.samples += 1
-        generator = torch.Generator().manual_seed(self.seed + int(self.samples))
         most = _ROLLS_OF_PATCHES if target.ndim > 1 else _ROLLS_OF_CHIPS
         for column, name in enumerate(self.modalities):
             holders = available[:, column].nonzero().flatten()
-            if len(holders) < 2:
-                continue
-            for shift in (1 + torch.randperm(len(holders) - 1, generator=generator)[:most]).tolist():
+            # The same pairs for every modality: chance in the pairs is then no chance in the shares.
+            generator = torch.Generator().manual_seed(self.seed + int(self.samples))
+            for shift in drawn_shifts(len(holders), most, generator=generator):
                 index = torch.arange(len(available), device=available.device)
                 index[holders] = holders[roll_derangement(len(holders), shift).to(holders.device)]
                 mixed = network.decode(network.fuse(features.rolled(name, index), available), size=features.size)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.models.errors import ModelError
-from equipoise.models.exchanges import exchanged, roll_derangement
+from equipoise.models.exchanges import _pairs, drawn_shifts, exchanged, roll_derangement
 from equipoise.models.network import FusionUNet, NetworkSpec
 from equipoise.models.scores import SCORES, brier_score
 from equipoise.models.utilization import permutation_mu, permutation_reliance
@@ -200,3 +200,20 @@ def test_closed_form_of_one_exchange():
     batch = {"image": dict.fromkeys(MODALITIES, (2.0 * mask - 1)[:, None]), "mask": mask}
     assert permutation_reliance(Reader(99.0, 0.0, 0.0), [batch], bootstrap=2).reliance == pytest.approx((1, 0, 0))
     assert brier_score(torch.tensor([[99.0, -99.0]]), torch.tensor([1])).item() == pytest.approx(1)
+
+
+def test_modalities_that_the_same_samples_have_move_between_the_same_pairs():
+    available = torch.tensor([[True, True, True]] * 6 + [[True, True, False]])
+    pairs = list(_pairs(available, rolls=3, generator=torch.Generator().manual_seed(5)))
+    by_column = [
+        [(receiver.tolist(), donor.tolist()) for column, receiver, donor in pairs if column == c] for c in range(3)
+    ]
+    assert by_column[0] == by_column[1]
+    assert len(by_column[2]) == 3
+    assert all(6 not in receiver + donor for receiver, donor in by_column[2])
+
+
+def test_shifts_are_different_and_none_where_there_is_no_partner():
+    generator = torch.Generator().manual_seed(0)
+    assert sorted(drawn_shifts(5, 9, generator=generator)) == [1, 2, 3, 4]
+    assert [drawn_shifts(batch, 3, generator=generator) for batch in (0, 1)] == [[], []]

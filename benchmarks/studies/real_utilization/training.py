@@ -42,7 +42,7 @@ class Budget:
     batch: int = 16
     epochs: int = 20
     rate: float = 3e-3
-    turns: int = 2
+    turns: int = 3
 
 
 #: What each task gets in the study.
