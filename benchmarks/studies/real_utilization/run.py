@@ -96,7 +96,7 @@ def joined(imagery: Imagery, results: Mapping[str, Found], known: Found, budgets
         "arrived": arrived(controlled), "compared": compared(robust),
         "differences": {subject: differences(robust, subject) for subject in SUBJECTS},
         "targets": controlled, "plain": [run for run in targets if run["target"] is None],
-        "methods": [{key: run[key] for key in ("method", "seed", "accuracy", "flood_iou", "seconds")} for run in robust],
+        "methods": [{key: run[key] for key in ("method", "seed", "accuracy", "flood_iou")} for run in robust],
         "python": platform.python_version(), "versions": package_versions(),
     }  # fmt: skip
 
