@@ -170,7 +170,7 @@ def main() -> None:
         "compared": compared(noise, noise=NOISE, held_out=named(*HELD_OUT_FAMILIES)),
         "headline": {"method": HEADLINE, "against": headline(noise, HEADLINE)},
         "exact": found["exact"], "targets": targets,
-        "methods": [{name: v for name, v in run.items() if not name.endswith("of_patch")} for run in noise],
+        "methods": [{name: run[name] for name in ("method", "seed", "accuracy", "seconds")} for run in noise],
         "python": platform.python_version(), "versions": package_versions(),
     }  # fmt: skip
     print(json.dumps({name: record[name] for name in ("arrived", "compared", "headline")}, indent=1))
