@@ -10,10 +10,12 @@ import numpy as np
 
 def draw(record: Mapping[str, Any], path: Path) -> None:
     """Draw wanted against measured shares, and flood IoU against optical noise and under what was held out."""
-    figure, axes = plt.subplots(1, 3, figsize=(16, 4.8), constrained_layout=True)
-    _shares(axes[0], record)
-    _noise(axes[1], record)
-    _held_out(axes[2], record)
+    panels = (_shares, _noise, _held_out) if record["methods"] else (_shares,)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(5.3 * len(panels), 4.8), constrained_layout=True, squeeze=False
+    )
+    for panel, axis in zip(panels, axes[0], strict=True):
+        panel(axis, record)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+MISSING = "The comparison of methods under degradations was not run with these networks yet."
 BEGIN, END = "<!-- table: benchmarks/studies/real_utilization/run.py -->", "<!-- end of table -->"
 
 
@@ -11,7 +12,8 @@ def write_page(record: Mapping[str, Any], page: Path) -> None:
     """Put the tables and the picture between their marks."""
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     picture = "![Wanted and measured shares; flood IoU under optical noise](figures/real_utilization.png)"
-    parts = [*_targets(record), "", *_plain(record), "", *_methods(record), "", *_differences(record), "", picture]
+    compared = [*_methods(record), "", *_differences(record)] if record["methods"] else [MISSING]
+    parts = [*_targets(record), "", *_plain(record), "", *compared, "", picture]
     page.write_text(f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 

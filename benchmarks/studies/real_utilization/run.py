@@ -94,7 +94,7 @@ def joined(imagery: Imagery, results: Mapping[str, Found], known: Found, budgets
         "touching": division.pairs, "border_likeness_gap": division.gap, "number_gap": number_gap(imagery.chips),
         "std": {name: values.ravel().tolist() for name, values in imagery.std.items()},
         "arrived": arrived(controlled), "compared": compared(robust),
-        "differences": {subject: differences(robust, subject) for subject in SUBJECTS},
+        "differences": {subject: differences(robust, subject) for subject in SUBJECTS if robust},
         "targets": controlled, "plain": [run for run in targets if run["target"] is None],
         "methods": [{key: run[key] for key in ("method", "seed", "accuracy", "flood_iou")} for run in robust],
         "python": platform.python_version(), "versions": package_versions(),
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="one seed, two targets, few steps; writes nothing committed"
     )
+    parser.add_argument("--part", choices=("targets",), help="only this one; tables and picture are of it alone")
     parser.add_argument("--seeds", type=int, help="fewer trainings of each; writes nothing committed")
     smoke, most = (chosen := parser.parse_args()).smoke, chosen.seeds
     data = os.environ.get("EQUIPOISE_DATA")
@@ -123,7 +124,8 @@ def main() -> None:
     seeds, targets = ((0,), (0.4, 0.8)) if smoke else (range(SEEDS)[:most], TARGETS)
     place: Any = {"folder": RUNS, "mark": mark(budgets)}
     known = kept("information", partial(information, imagery, budgets["segmentation"]), **place)
-    results = finish(works(imagery, budgets, seeds=seeds, targets=targets, known=known), **place)
+    todo = works(imagery, budgets, seeds=seeds, targets=targets, known=known)
+    results = finish({name: todo[name] for name in todo if name.startswith(chosen.part or "")}, **place)
     record = joined(imagery, results, known, budgets)
     print(json.dumps({name: record[name] for name in ("arrived", "differences")}, indent=1))
     if smoke or most is not None:
