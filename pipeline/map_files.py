@@ -7,11 +7,11 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from .. import __version__
+from ..datasets.product import quiet_open
 from ..datasets.raster import cog_writer
 from ..datasets.stack import IGNORE, AlignedStack
 from .errors import PipelineError
@@ -124,7 +124,7 @@ def write_maps(
                 height, width = band.reliance.shape[1:]
                 reliance.write(band.reliance, window=((tile_row, tile_row + height), (0, width)))
                 tile_row += height
-    write_text(files.sidecar, _category_names(classes))
+    write_text(files.sidecar, category_names({item.value: item.name for item in classes}))
     verify_map(files.classes, stack.geobox)
     verify_map(files.confidence, stack.geobox)
     if files.reliance is not None:
@@ -132,30 +132,58 @@ def write_maps(
     return files
 
 
-def verify_map(path: Path, grid: GeoBox, *, descriptions: Sequence[str] | None = None) -> None:
-    """Reopen a written map and compare its grid and band names with what was asked for.
+def verify_map(
+    path: Path,
+    grid: GeoBox,
+    *,
+    descriptions: Sequence[str] | None = None,
+    histogram: NDArray[np.int64] | None = None,
+) -> None:
+    """Reopen a written map and compare it with what was written.
+
+    Parameters
+    ----------
+    path, grid
+        The map, and the grid that it was given.
+    descriptions
+        Names of its bands.
+    histogram
+        int64 (256,): how often each value of a map of one uint8 band was written.
 
     Raises
     ------
     PipelineError
         If they differ.
     """
-    with rasterio.open(path) as source:
+    with quiet_open(path) as source:
         found = GeoBox(source.shape, source.transform, source.crs)
         names = source.descriptions
     if found.shape != grid.shape or not found.affine.almost_equals(grid.affine, 1e-6):
         raise PipelineError(f"{path}: found grid {found}; wanted {grid}; the map was not written right, run again")
     if (found.crs is None) != (grid.crs is None) or (found.crs is not None and found.crs != grid.crs):
         raise PipelineError(f"{path}: found CRS {found.crs}; wanted {grid.crs}; it was not written right, run again")
+    if histogram is not None:
+        _compare(path, histogram)
     if descriptions is not None and tuple(names) != tuple(descriptions):
         raise PipelineError(f"{path}: found bands {names}; wanted {tuple(descriptions)}; run again")
 
 
-def _category_names(classes: Sequence[ClassOptions]) -> str:
-    by_value = {item.value: item.name for item in classes}
-    rows = "".join(
-        f"      <Category>{escape(by_value.get(value, ''))}</Category>\n" for value in range(max(by_value) + 1)
-    )
+def _compare(path: Path, histogram: NDArray[np.int64]) -> None:
+    found = np.zeros(256, dtype=np.int64)
+    with quiet_open(path) as source:
+        for _, window in source.block_windows(1):
+            found += np.bincount(source.read(1, window=window).ravel(), minlength=256)
+    if (differ := np.flatnonzero(found != histogram)).size:
+        value = int(differ[0])
+        raise PipelineError(
+            f"{path}: found {found[value]} pixels of value {value}; wanted {histogram[value]}, which were written; "
+            "check the disk and run again"
+        )
+
+
+def category_names(names: Mapping[int, str]) -> str:
+    """Return GDAL's sidecar (PAM) that names the values of a map of one band; values between have no name."""
+    rows = "".join(f"      <Category>{escape(names.get(value, ''))}</Category>\n" for value in range(max(names) + 1))
     return (
         "<PAMDataset>\n  <PAMRasterBand band=\"1\">\n    <CategoryNames>\n"
         f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"

@@ -11,8 +11,10 @@ import rasterio
 from ..datasets.stack import IGNORE, AlignedStack
 from .map_files import MapFiles
 from .planted import planted_shares
-from .predict import Predictor, check_bands, predict_scene
+from .predict import Predictor, check_bands, predict_scene, reliance_grid
 from .stage_options import PredictOptions
+from .trust import trust_words
+from .trust_maps import write_trust
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ def predict_scenes(
     Returns
     -------
     The files, and by scene: class shares, mean confidence, mean reliance share a modality, share of indeterminate
-    tiles, and agreement with planted truth where there is one.
+    tiles, agreement with planted truth where there is one, and ``trust``
+    (:func:`~equipoise.pipeline.trust_maps.write_trust`) with its ``words``.
     """
     if predictor.approximate and options.reliance != "none":
         log.warning(
@@ -45,6 +48,13 @@ def predict_scenes(
         files = predict_scene(stack, predictor, options=options, folder=folder, resume=resume)
         outputs.extend(files.all)
         figures[stack.name] = _describe(stack, files, predictor, options, informative.get(stack.name))
+        if files.reliance is not None and options.trust is not None:
+            trust, summary = write_trust(
+                stack, files.reliance, predictor.normaliser, grid=reliance_grid(stack.geobox, options.reliance_tile),
+                tile=options.reliance_tile, doubt=options.trust, model=predictor.digest, folder=folder, resume=resume,
+            )  # fmt: skip
+            outputs.extend(trust.all)
+            figures[stack.name]["trust"] = {**summary, "words": trust_words(summary)}
     return outputs, {
         "scenes": figures,
         "modalities": list(predictor.network.modalities),

@@ -225,6 +225,11 @@ class PredictOptions(Options):
     )
     reliance: Literal["none", "shapley"] = Field("shapley", description="shapley: exact, over all subsets.")
     reliance_tile: int = Field(32, ge=8, description="Edge of a pixel of the reliance map, scene px.")
+    trust: Share | None = Field(
+        0.25,
+        description="A tile of the trust map is flagged where at least this share of its prediction rests on input "
+        "that was not good (docs/maps.md); needs reliance; null: no trust map.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
 
     @model_validator(mode="after")

@@ -193,7 +193,7 @@ def test_every_stage_leaves_what_the_architecture_names(trained_run):
     for name in ("manifest.json", "aligned/embedded/eo.tif", "patches.parquet", "checkpoints/fusion/last.ckpt",
                  "metrics.json", "model/model.safetensors", "model/model.json", "model/README.md",
                  "predictions/embedded.classes.tif", "predictions/embedded.confidence.tif",
-                 "predictions/embedded.reliance.tif"):  # fmt: skip
+                 "predictions/embedded.reliance.tif", "predictions/embedded.trust.tif"):  # fmt: skip
         assert (root / name).is_file(), name
     stages = json.loads((root / "manifest.json").read_text())["stages"]
     assert tuple(stages) == DONE
