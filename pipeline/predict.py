@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from ..datasets.normalise import Normaliser
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
+from ..models.temperature import TemperedNetwork
 from .errors import PipelineError
 from .map_files import Band, MapFiles, map_names, write_maps
 from .mosaic import RowBlender, WindowGrid
@@ -47,6 +48,8 @@ class Predictor:
         Hash of the model's files, written into the maps.
     approximate
         True where the network was not trained with subset sampling: its answers to subsets are extrapolations.
+    temperature
+        What its logits are divided by so that it is as sure as it is right; fitted on the validation split.
     """
 
     network: Any
@@ -55,6 +58,12 @@ class Predictor:
     prior: torch.Tensor
     digest: str
     approximate: bool
+    temperature: float = 1.0
+
+    def calibrated(self) -> "Predictor":
+        """Return the predictor of maps: the same answers, as sure as the temperature makes them."""
+        network = TemperedNetwork(self.network, self.temperature).eval()
+        return replace(self, network=network, temperature=1.0)
 
     @property
     def device(self) -> torch.device:

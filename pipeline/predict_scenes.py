@@ -11,7 +11,7 @@ import rasterio
 from ..datasets.stack import IGNORE, AlignedStack
 from .map_files import MapFiles
 from .planted import planted_shares
-from .predict import Predictor, check_bands, predict_scene, reliance_grid
+from .predict import Predictor, check_bands, predict_scene
 from .stage_options import PredictOptions
 from .trust import trust_words
 from .trust_maps import write_trust
@@ -42,6 +42,7 @@ def predict_scenes(
         )
     outputs: list[Path] = []
     figures: dict[str, Any] = {}
+    temperature, predictor = predictor.temperature, predictor.calibrated()
     for given in stacks:
         check_bands(given, predictor)
         stack = given.of_modalities(predictor.network.modalities)
@@ -50,14 +51,15 @@ def predict_scenes(
         figures[stack.name] = _describe(stack, files, predictor, options, informative.get(stack.name))
         if files.reliance is not None and options.trust is not None:
             trust, summary = write_trust(
-                stack, files.reliance, predictor.normaliser, grid=reliance_grid(stack.geobox, options.reliance_tile),
-                tile=options.reliance_tile, doubt=options.trust, model=predictor.digest, folder=folder, resume=resume,
+                stack, predictor.normaliser, classes=files.classes, reliance=files.reliance, tile=options.reliance_tile,
+                doubt=options.trust, model=predictor.digest, folder=folder, resume=resume,
             )  # fmt: skip
             outputs.extend(trust.all)
             figures[stack.name]["trust"] = {**summary, "words": trust_words(summary)}
     return outputs, {
         "scenes": figures,
         "modalities": list(predictor.network.modalities),
+        "temperature": temperature,
         "classes": [item.model_dump() for item in predictor.classes],
     }
 

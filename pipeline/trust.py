@@ -67,7 +67,7 @@ class TileCounts:
     Attributes
     ----------
     observed
-        int32 (tile rows, tile columns): pixels that any sensor saw.
+        int32 (tile rows, tile columns): pixels that are mapped and that a sensor saw.
     clouded, missing, out_of_range
         int32 (modality, tile rows, tile columns): of these, those that the sensor's product calls cloud or shadow,
         whether they were masked or kept; those without a value for another reason; those with an impossible value.
@@ -79,13 +79,17 @@ class TileCounts:
     out_of_range: NDArray[np.int32]
 
 
-def count_tiles(window: StackWindow, normaliser: Normaliser, *, scene: str, tile: int) -> TileCounts:
+def count_tiles(
+    window: StackWindow, mapped: NDArray[np.bool_], normaliser: Normaliser, *, scene: str, tile: int
+) -> TileCounts:
     """Count the pixels of a window by tile and defect.
 
     Parameters
     ----------
     window
         Its height and width are multiples of ``tile``.
+    mapped
+        bool (y, x), True where there is a prediction: other pixels do not count.
     normaliser
         Knows the bands, and the statistics that values are compared with.
     scene
@@ -93,7 +97,7 @@ def count_tiles(window: StackWindow, normaliser: Normaliser, *, scene: str, tile
     tile
         Edge of a tile, px.
     """
-    observed = np.any(list(window.valid.values()), axis=0)
+    observed = mapped & np.any(list(window.valid.values()), axis=0)
     clouded, missing, strange = [], [], []
     for modality in normaliser.modalities:
         valid = window.valid[modality.name]
@@ -108,7 +112,7 @@ def count_tiles(window: StackWindow, normaliser: Normaliser, *, scene: str, tile
         low, high = value_range(normaliser.of_scene(scene, modality.name))
         values = modality.to_network(working)
         beyond = ((values < low[:, None, None]) | (values > high[:, None, None])).any(axis=0)
-        strange.append(valid & ~cloud & beyond)
+        strange.append(observed & valid & ~cloud & beyond)
     return TileCounts(
         observed=_sum_tiles(observed, tile), clouded=_sum_tiles(np.stack(clouded), tile),
         missing=_sum_tiles(np.stack(missing), tile), out_of_range=_sum_tiles(np.stack(strange), tile),

@@ -69,10 +69,10 @@ def trust_names(folder: Path, scene: str) -> TrustFiles:
 
 def write_trust(
     stack: AlignedStack,
-    reliance: Path,
     normaliser: Normaliser,
     *,
-    grid: GeoBox,
+    classes: Path,
+    reliance: Path,
     tile: int,
     doubt: float,
     model: str,
@@ -87,14 +87,12 @@ def write_trust(
     ----------
     stack
         The scene, with the modalities of the model.
-    reliance
-        Its reliance map.
     normaliser
         Bands and statistics of the model.
-    grid
-        Of the reliance map.
+    classes, reliance
+        The scene's maps, of all of it or of a part.
     tile
-        Edge of its pixels, scene px.
+        Edge of a pixel of the reliance map, scene px.
     doubt
         A tile is flagged where this share of its prediction rests on input that was not good.
     model
@@ -125,9 +123,11 @@ def write_trust(
     tags = {"equipoise": __version__, "scene": stack.name, "model": model, "tile_px": str(tile), "doubt": f"{doubt}"}
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(quiet_open(reliance))
+        mapped = opened.enter_context(quiet_open(classes))
+        grid = GeoBox(source.shape, source.transform, source.crs)
         tags["approximate"] = source.tags().get("approximate", "")
         flag_map, quality_map = _writers(opened, files, grid, names=names, tags=tags)
-        for top, counts in _counted_rows(stack, normaliser, grid=grid, tile=tile):
+        for top, counts in _counted_rows(stack, mapped, normaliser, tile=tile):
             _write_row(source, flag_map, quality_map, counts, top=top, stack=stack, tally=tally)
     write_text(files.sidecar, category_names({int(flag): name for flag, name in FLAG_NAMES.items()}))
     verify_map(files.flags, grid, descriptions=("trust",), histogram=tally.tiles)
@@ -158,19 +158,21 @@ def _writers(
 
 
 def _counted_rows(
-    stack: AlignedStack, normaliser: Normaliser, *, grid: GeoBox, tile: int
+    stack: AlignedStack, classes: DatasetReader, normaliser: Normaliser, *, tile: int
 ) -> Iterator[tuple[int, TileCounts]]:
     """Yield rows of tiles with the row that they begin at, from windows that fit the rasters' internal tiles."""
     reader = StackReader(replace(stack, labels=None))
     edge = tile * max(1, WINDOW // tile)
-    tile_rows, tile_cols = grid.shape
-    for row in range(0, stack.geobox.shape[0], edge):
-        parts = [
-            count_tiles(
-                reader.read(row, col, height=edge, width=edge), normaliser, scene=stack.name, tile=tile
-            )
-            for col in range(0, stack.geobox.shape[1], edge)
-        ]  # fmt: skip
+    tile_rows, tile_cols = -(-classes.height // tile), -(-classes.width // tile)
+    left, top = (round(place) for place in ~stack.geobox.affine * (classes.transform.c, classes.transform.f))
+    for row in range(0, classes.height, edge):
+        parts = []
+        for col in range(0, classes.width, edge):
+            mapped = np.zeros((edge, edge), dtype=bool)
+            height, width = min(edge, classes.height - row), min(edge, classes.width - col)
+            mapped[:height, :width] = classes.read(1, window=((row, row + height), (col, col + width))) != IGNORE
+            window = reader.read(top + row, left + col, height=edge, width=edge)
+            parts.append(count_tiles(window, mapped, normaliser, scene=stack.name, tile=tile))
         height = min(edge // tile, tile_rows - row // tile)
         joined = {
             name: np.concatenate([getattr(part, name) for part in parts], axis=-1)[..., :height, :tile_cols]

@@ -16,7 +16,7 @@ from equipoise.datasets.statistics import BandStatistics
 from equipoise.pipeline import trust_maps as module
 from equipoise.pipeline.errors import PipelineError
 from equipoise.pipeline.map_files import verify_map
-from equipoise.pipeline.predict import predict_scene, reliance_grid
+from equipoise.pipeline.predict import predict_scene
 from equipoise.pipeline.predict_scenes import predict_scenes
 from equipoise.pipeline.stage_options import PredictOptions
 from equipoise.pipeline.trust import (
@@ -134,9 +134,9 @@ def predictor(make_predictor, pixel_network):
 
 def _trust(stack, predictor, folder, *, resume="one", doubt=0.25):
     folder.mkdir(exist_ok=True)
-    reliance = predict_scene(stack, predictor, options=OPTIONS, folder=folder, resume=resume).reliance
+    maps = predict_scene(stack, predictor, options=OPTIONS, folder=folder, resume=resume)
     files, summary = write_trust(
-        stack, reliance, predictor.normaliser, grid=reliance_grid(stack.geobox, TILE), tile=TILE, doubt=doubt,
+        stack, predictor.normaliser, classes=maps.classes, reliance=maps.reliance, tile=TILE, doubt=doubt,
         model=predictor.digest, folder=folder, resume=resume,
     )  # fmt: skip
     with rasterio.open(files.flags) as source:
@@ -202,6 +202,37 @@ def test_windows_and_interruptions_change_nothing(scene, predictor, tmp_path, mo
     _, again, same = _trust(scene, predictor, tmp_path / "small")
     np.testing.assert_array_equal(same, flags)
     assert again == summary
+
+
+def test_a_map_of_a_part_of_the_scene_is_judged_where_it_lies(scene, predictor, tmp_path):
+    _, _, whole = _trust(scene, predictor, tmp_path / "maps")
+    part = replace(
+        scene, geobox=scene.geobox[16:, 40:],
+        present={name: _cut(path, tmp_path / f"part.{name}.tif") for name, path in scene.present.items()},
+    )  # fmt: skip
+    part = replace(part, clouds={"eo": _cut(scene.clouds["eo"], tmp_path / "part.quality.tif")})
+    maps = predict_scene(part, predictor, options=OPTIONS, folder=tmp_path, resume="one")
+    _, summary = write_trust(
+        scene, predictor.normaliser, classes=maps.classes, reliance=maps.reliance, tile=TILE, doubt=0.25, model="",
+        folder=tmp_path, resume="one",
+    )  # fmt: skip
+    with rasterio.open(tmp_path / "place.trust.tif") as source:
+        np.testing.assert_array_equal(source.read(1), whole[2:, 5:])
+        assert source.transform * (0, 0) == part.geobox.affine * (0, 0)
+    assert summary["mapped_px"] == 48 * 56
+
+
+def _cut(path, target):
+    """Write the lower right of a raster."""
+    with rasterio.open(path) as source:
+        values = source.read(window=((16, 64), (40, 96)))
+        transform = source.transform * Affine.translation(40, 16)
+        with rasterio.open(
+            target, "w", driver="GTiff", height=48, width=56, count=source.count, dtype=values.dtype, crs=source.crs,
+            transform=transform, nodata=source.nodata,
+        ) as writer:  # fmt: skip
+            writer.write(values)
+    return target
 
 
 def test_a_map_that_is_not_what_was_written_is_refused(tmp_path):
