@@ -19,7 +19,7 @@ from ..datasets.normalise import Normaliser
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
 from ..models.temperature import TemperedNetwork
 from .errors import PipelineError
-from .map_files import Band, MapFiles, map_names, write_maps
+from .map_files import Band, MapFiles, map_names, quantised, write_maps
 from .mosaic import RowBlender, WindowGrid
 from .progress import track
 from .reliance import contributions, tile_shares, tile_sums
@@ -107,7 +107,9 @@ def predict_scene(
         Fingerprint: rows kept by another one are thrown away.
     """
     parts, done = folder / f".{stack.name}.parts", folder / f".{stack.name}.done"
-    known = map_names(folder, stack.name, with_reliance=options.reliance != "none")
+    known = map_names(
+        folder, stack.name, with_reliance=options.reliance != "none", with_probability=options.probabilities
+    )
     if done.is_file() and done.read_text(encoding="utf-8") == resume and all(path.is_file() for path in known.all):
         return known
     done.unlink(missing_ok=True)
@@ -119,7 +121,6 @@ def predict_scene(
     files = write_maps(
         stack,
         (_load_part(parts, row) for row in range(grid.row_count)),
-        grid=grid,
         reliance_grid=reliance_grid(stack.geobox, options.reliance_tile),
         modalities=predictor.network.modalities,
         classes=predictor.classes,
@@ -204,6 +205,7 @@ def _predict_rows(
             classes=np.where(seen, values[probability.argmax(axis=0)], IGNORE).astype(np.uint8),
             confidence=np.where(seen, probability.max(axis=0), np.nan).astype(np.float32),
             reliance=tile_shares(sums, counts) if valid else np.full(sums.shape, np.nan, np.float32),
+            probability=quantised(probability, seen) if options.probabilities else None,
         )
         _save_part(parts, row, band)
 
@@ -280,13 +282,13 @@ def _part(parts: Path, row: int) -> Path:
 
 def _save_part(parts: Path, row: int, band: Band) -> None:
     temporary = parts / f".row-{row:05d}.tmp.npz"
-    np.savez(temporary, classes=band.classes, confidence=band.confidence, reliance=band.reliance)
+    np.savez(temporary, **{name: values for name, values in vars(band).items() if values is not None})
     temporary.replace(_part(parts, row))
 
 
 def _load_part(parts: Path, row: int) -> Band:
     with np.load(_part(parts, row), allow_pickle=False) as data:
-        return Band(classes=data["classes"], confidence=data["confidence"], reliance=data["reliance"])
+        return Band(**{name: data[name] for name in data.files})
 
 
 def _reliance_tags(predictor: Predictor, stack: AlignedStack, options: PredictOptions) -> Mapping[str, str]:

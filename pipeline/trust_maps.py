@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.io import DatasetReader, DatasetWriter
+from rasterio.io import DatasetReader
 
 from .. import __version__
 from ..datasets.modality import Unit
 from ..datasets.normalise import Normaliser
 from ..datasets.product import quiet_open
-from ..datasets.raster import cog_writer
 from ..datasets.stack import IGNORE, AlignedStack, StackReader
-from .map_files import category_names, verify_map
+from .checked_map import CheckedMap, checked_map
+from .map_files import category_names
 from .run_folder import write_text
 from .trust import DEFECTS, FLAG_COLOURS, FLAG_NAMES, TileCounts, count_tiles, defects, judge, quality
 
@@ -109,7 +109,7 @@ def write_trust(
     Raises
     ------
     PipelineError
-        If a written file does not reopen as it was written.
+        If a written file does not hold what was written.
     """
     files, mark = trust_names(folder, stack.name), folder / f".{stack.name}.trust.json"
     if mark.is_file() and all(path.is_file() for path in files.all):
@@ -128,10 +128,13 @@ def write_trust(
         tags["approximate"] = source.tags().get("approximate", "")
         flag_map, quality_map = _writers(opened, files, grid, names=names, tags=tags)
         for top, counts in _counted_rows(stack, mapped, normaliser, tile=tile):
-            _write_row(source, flag_map, quality_map, counts, top=top, stack=stack, tally=tally)
+            shares = source.read(window=((top, top + counts.observed.shape[0]), (0, source.width)))
+            found = defects(counts, confidence=[stack.confidence.get(name) for name in names])
+            flags, sensors = judge(shares, found, counts.observed, doubt=doubt)
+            flag_map.write(flags[None])
+            quality_map.write(_stored(shares, quality(found), counts.observed))
+            tally.add(flags, sensors, counts.observed, quality(found))
     write_text(files.sidecar, category_names({int(flag): name for flag, name in FLAG_NAMES.items()}))
-    verify_map(files.flags, grid, descriptions=("trust",), histogram=tally.tiles)
-    verify_map(files.quality, grid, descriptions=(*names, OVERALL))
     summary = tally.summary(unknown=_unknown(stack, normaliser))
     write_text(mark, json.dumps({"resume": resume, "summary": summary}))
     return files, summary
@@ -139,21 +142,19 @@ def write_trust(
 
 def _writers(
     opened: contextlib.ExitStack, files: TrustFiles, grid: GeoBox, *, names: tuple[str, ...], tags: Mapping[str, str]
-) -> tuple[DatasetWriter, DatasetWriter]:
+) -> tuple[CheckedMap, CheckedMap]:
     flags = opened.enter_context(
-        cog_writer(
-            files.flags, grid, count=1, dtype="uint8", nodata=IGNORE, overview_resampling="mode",
-            descriptions=("trust",), colours={int(flag): rgb for flag, rgb in FLAG_COLOURS.items()},
-            tags={**tags, **{f"class_{int(flag)}": name for flag, name in FLAG_NAMES.items()}},
+        checked_map(
+            files.flags, grid, dtype="uint8", nodata=IGNORE, overview_resampling="mode", descriptions=("trust",),
+            colours=FLAG_COLOURS, tags={**tags, **{f"class_{int(flag)}": name for flag, name in FLAG_NAMES.items()}},
         )
     )  # fmt: skip
     qualities = opened.enter_context(
-        cog_writer(
-            files.quality, grid, count=len(names) + 1, dtype="uint8", nodata=IGNORE, overview_resampling="average",
-            descriptions=(*names, OVERALL), tags=tags,
+        checked_map(
+            files.quality, grid, dtype="uint8", nodata=IGNORE, overview_resampling="average",
+            descriptions=(*names, OVERALL), tags=tags, scale=QUALITY_STEP,
         )
     )  # fmt: skip
-    qualities.scales = (QUALITY_STEP,) * (len(names) + 1)
     return flags, qualities
 
 
@@ -181,30 +182,13 @@ def _counted_rows(
         yield row // tile, TileCounts(**joined)
 
 
-def _write_row(
-    source: DatasetReader,
-    flag_map: DatasetWriter,
-    quality_map: DatasetWriter,
-    counts: TileCounts,
-    *,
-    top: int,
-    stack: AlignedStack,
-    tally: "_Tally",
-) -> None:
-    rows, cols = counts.observed.shape
-    window = ((top, top + rows), (0, cols))
-    shares = source.read(window=window)
-    found = defects(counts, confidence=[stack.confidence.get(name) for name in tally.names])
-    flags, sensors = judge(shares, found, counts.observed, doubt=tally.doubt)
-    good = quality(found)
+def _stored(shares: NDArray[np.float32], good: NDArray[np.float32], observed: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Return the bands of the quality map: each sensor, and all of them weighted by their shares."""
     known = np.isfinite(shares).all(axis=0)
     overall = np.where(known, (np.where(known, shares, 0) * good).sum(axis=0), np.nan)
     layers = np.concatenate([good, overall[None]])
-    seen = (counts.observed > 0) & np.isfinite(layers)
-    stored = np.where(seen, np.round(np.where(seen, layers, 0) / QUALITY_STEP), IGNORE).astype(np.uint8)
-    flag_map.write(flags, 1, window=window)
-    quality_map.write(stored, window=window)
-    tally.add(flags, sensors, counts.observed, good)
+    seen = (observed > 0) & np.isfinite(layers)
+    return np.where(seen, np.round(np.where(seen, layers, 0) / QUALITY_STEP), IGNORE).astype(np.uint8)
 
 
 class _Tally:
@@ -213,7 +197,6 @@ class _Tally:
     def __init__(self, names: tuple[str, ...], *, doubt: float) -> None:
         self.names = names
         self.doubt = doubt
-        self.tiles = np.zeros(256, dtype=np.int64)
         self._pixels = np.zeros((256, len(names) + 1), dtype=np.int64)  # the last column: no sensor to blame
         self._quality = np.zeros(len(names))
 
@@ -224,7 +207,6 @@ class _Tally:
         observed: NDArray[np.int32],
         good: NDArray[np.float32],
     ) -> None:
-        self.tiles += np.bincount(flags.ravel(), minlength=256)
         np.add.at(self._pixels, (flags.ravel(), sensors.ravel()), observed.ravel())
         self._quality += (good * observed).sum(axis=(1, 2), dtype=np.float64)
 

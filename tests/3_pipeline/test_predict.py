@@ -288,6 +288,22 @@ def test_without_reliance_there_is_no_reliance_map(stack, predictor, uninterrupt
     np.testing.assert_array_equal(maps["classes"], uninterrupted[1]["classes"])
 
 
+def test_the_probabilities_of_all_classes_agree_with_the_other_maps(stack, predictor, uninterrupted, tmp_path):
+    options = OPTIONS.model_copy(update={"probabilities": True, "reliance": "none"})
+    files, maps = _maps(stack, predictor, tmp_path, options=options)
+    with rasterio.open(files.probability) as source:
+        assert source.descriptions == tuple(item.name for item in predictor.classes)
+        assert (source.dtypes, source.nodata, source.scales) == (("uint8",) * 3, 255, (0.004,) * 3)
+        assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        steps = source.read()
+    seen = maps["classes"][0] != 255
+    assert (steps[:, ~seen] == 255).all()
+    chance = steps[:, seen] * 0.004
+    np.testing.assert_allclose(chance.max(axis=0), maps["confidence"][0][seen], atol=0.00201)
+    np.testing.assert_allclose(chance.sum(axis=0), 1, atol=0.0061)
+    np.testing.assert_array_equal(maps["classes"], uninterrupted[1]["classes"])
+
+
 def test_a_scene_with_other_bands_than_the_model_is_refused(write_stack, predictor, pixels, tmp_path):
     stack = write_stack(tmp_path, _images(40, 40))
     check_bands(stack, predictor)
