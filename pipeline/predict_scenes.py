@@ -9,6 +9,7 @@ import numpy as np
 import rasterio
 
 from ..datasets.stack import IGNORE, AlignedStack
+from .map_companions import write_companions
 from .map_files import MapFiles
 from .planted import planted_shares
 from .predict import Predictor, check_bands, predict_scene
@@ -27,8 +28,11 @@ def predict_scenes(
     informative: Mapping[str, Path],
     folder: Path,
     resume: str,
+    model: Path | None = None,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Map every scene; scenes that are finished in ``folder`` under the same ``resume`` mark are kept.
+
+    ``model`` is the folder that the predictor was loaded from, which the scenes' STAC items name.
 
     Returns
     -------
@@ -49,6 +53,7 @@ def predict_scenes(
         files = predict_scene(stack, predictor, options=options, folder=folder, resume=resume)
         outputs.extend(files.all)
         figures[stack.name] = _describe(stack, files, predictor, options, informative.get(stack.name))
+        trust = None
         if files.reliance is not None and options.trust is not None:
             trust, summary = write_trust(
                 stack, predictor.normaliser, classes=files.classes, reliance=files.reliance, tile=options.reliance_tile,
@@ -56,6 +61,7 @@ def predict_scenes(
             )  # fmt: skip
             outputs.extend(trust.all)
             figures[stack.name]["trust"] = {**summary, "words": trust_words(summary)}
+        outputs.extend(write_companions(stack, files, trust, predictor, model=model))
     return outputs, {
         "scenes": figures,
         "modalities": list(predictor.network.modalities),
