@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -22,7 +22,7 @@ from .errors import PipelineError
 from .map_files import Band, MapFiles, map_names, quantised, write_maps
 from .mosaic import RowBlender, WindowGrid
 from .progress import track
-from .reliance import contributions, tile_shares, tile_sums
+from .reliance import METRICS, Method, contributions, tile_shares, tile_sums
 from .run_folder import write_text
 from .scene_options import ClassOptions
 from .stage_options import PredictOptions
@@ -226,7 +226,7 @@ def _window_row(
     counts = np.zeros((edge, grid.col_count * edge), dtype=np.int32)
     for batch in _batches(grid, row, reader=reader, size=options.batch_size or _batch_size(predictor.device)):
         windows = [window for _, window in batch]
-        probability, phi = _forward(predictor, stack.name, windows, reliance=options.reliance != "none")
+        probability, phi = _forward(predictor, stack.name, windows, reliance=options.reliance)
         for (col, window), chance, shares in zip(batch, probability, phi, strict=True):
             blender.add(col, chance)
             core = slice(grid.margin, grid.margin + grid.stride)
@@ -255,14 +255,16 @@ def _batches(grid: WindowGrid, row: int, *, reader: StackReader, size: int) -> I
 
 @torch.inference_mode()
 def _forward(
-    predictor: Predictor, scene: str, windows: Sequence[StackWindow], *, reliance: bool
+    predictor: Predictor, scene: str, windows: Sequence[StackWindow], *, reliance: Method | Literal["none"]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     tensors, network = predictor.tensors(scene, windows), predictor.network
     features = network.encode(tensors["image"], valid=tensors["valid"], available=tensors["available"])
     logits = network.decode(network.fuse(features, tensors["available"]), size=features.size)
     phi = torch.zeros(len(windows), len(network.modalities), *features.size)
-    if reliance:
-        phi = contributions(network, features, tensors["available"], full=logits, prior=predictor.prior)
+    if reliance != "none":
+        phi = contributions(
+            network, features, tensors["available"], full=logits, prior=predictor.prior, method=reliance
+        )
     return logits.softmax(dim=1).float().cpu().numpy(), phi.float().cpu().numpy()
 
 
@@ -294,9 +296,9 @@ def _load_part(parts: Path, row: int) -> Band:
 def _reliance_tags(predictor: Predictor, stack: AlignedStack, options: PredictOptions) -> Mapping[str, str]:
     present = [name for name in predictor.network.modalities if name in stack.present]
     return {
-        "metric": "shapley_share",
+        "metric": METRICS.get(options.reliance, "none"),
         "baseline": "class prior",
-        "subsets": str(2 ** len(present)),
+        "subsets": str(len(present) + 2 if options.reliance == "leave_one_out" else 2 ** len(present)),
         "tile_px": str(options.reliance_tile),
         "model": predictor.digest,
         "approximate": str(predictor.approximate).lower(),

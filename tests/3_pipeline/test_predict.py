@@ -281,6 +281,16 @@ def test_class_names_are_category_names(uninterrupted, predictor):
     }
 
 
+def test_the_metric_of_the_shares_travels_in_the_file(stack, predictor, uninterrupted, tmp_path):
+    options = OPTIONS.model_copy(update={"reliance": "leave_one_out"})
+    files, maps = _maps(stack, predictor, tmp_path, options=options)
+    with rasterio.open(files.reliance) as source:
+        assert (source.tags()["metric"], source.tags()["subsets"]) == ("leave_one_out_share", "4")
+    defined = np.isfinite(maps["reliance"]).all(axis=0)
+    np.testing.assert_allclose(maps["reliance"][:, defined].sum(axis=0), 1, atol=1e-5)
+    assert not np.array_equal(maps["reliance"], uninterrupted[1]["reliance"])
+
+
 def test_without_reliance_there_is_no_reliance_map(stack, predictor, uninterrupted, tmp_path):
     files, maps = _maps(stack, predictor, tmp_path, options=OPTIONS.model_copy(update={"reliance": "none"}))
     assert files.reliance is None
