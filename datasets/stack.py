@@ -77,7 +77,7 @@ class AlignedStack:
     clouds
         Modality -> raster of `Quality` codes on ``geobox``, where the product told of clouds.
     confidence
-        Modality -> confidence of its registration, 0 to 1.
+        Modality -> confidence of its registration, 0 to 1, where it was measured.
     acquired
         Modality -> acquisition time, ISO 8601, where the product told it.
     group

@@ -42,6 +42,10 @@ QUICKLOOK_EDGE = 480
 QUICKLOOK_ROWS = 16
 
 
+#: Note of a modality whose position was taken as it is.
+NOT_MEASURED = "position as given, not measured"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Registration:
     """How one modality was brought onto the reference.
@@ -66,6 +70,11 @@ class Registration:
     confidence: float
     applied: bool
     note: str
+
+    @property
+    def measured(self) -> bool:
+        """Whether the confidence says anything."""
+        return self.note != NOT_MEASURED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +190,7 @@ def _align(
         name=files.name, geobox=grid, modalities=tuple(modalities), missing=files.missing, labels=labels,
         present={name: folder / f"{name}.tif" for name in opened}, label=files.label, split=files.split,
         clouds={name: folder / f"{name}.quality.tif" for name, scene in opened.items() if scene.quality is not None},
-        confidence={name: item.confidence for name, item in registrations.items()}, group=files.group,
+        confidence={name: item.confidence for name, item in registrations.items() if item.measured}, group=files.group,
         acquired={name: scene.acquired for name, scene in opened.items() if scene.acquired is not None},
     ).save(folder / "stack.json")  # fmt: skip
     return registrations
@@ -232,9 +241,7 @@ def _register(scene: Scene, anchor: Scene, grid: GeoBox, *, options: CoregisterO
     if scene is anchor:
         return Registration(east=0, north=0, correlation=1, confidence=1, applied=True, note="reference")
     if grid.crs is None or options.method == "none":
-        return Registration(
-            east=0, north=0, correlation=0, confidence=0, applied=True, note="position as given, not measured"
-        )
+        return Registration(east=0, north=0, correlation=0, confidence=0, applied=True, note=NOT_MEASURED)
     matching = _matching_grid(grid, scene)
     pixel = abs(matching.resolution.x)
     match = match_shift(

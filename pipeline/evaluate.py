@@ -48,14 +48,15 @@ def evaluate(
     ``majority`` (always the most frequent training class), ``single`` (networks trained on one modality with the same
     budget, where asked for) as :func:`~equipoise.pipeline.metrics.summarise` gives them; ``subset_summary`` of both
     scores (:func:`~equipoise.pipeline.metrics.subset_summary`); ``calibration``
-    (:meth:`~equipoise.pipeline.reliability.Reliability.summary`); ``utilization``
+    (:meth:`~equipoise.pipeline.reliability.Reliability.summary`) of the network as it was trained, and ``calibrated``,
+    the same at the ``temperature`` that maps are made with; ``utilization``
     (:func:`~equipoise.pipeline.utilization.measured_utilization`); ``targets``: which shares arrived
     (:func:`~equipoise.pipeline.utilization.arrival`); ``robustness``
     (:func:`~equipoise.pipeline.robustness.robustness`), None where not asked for; ``trained_on_subsets``: False where
     answers from subsets, and with them the information, are extrapolations. `docs/evaluation.md` explains each.
     """
     names = [item.name for item in data.classes]
-    watch = _Subsets(len(data.names), classes=len(names))
+    watch = _Subsets(len(data.names), classes=len(names), temperature=predictor.temperature)
     judge = judged_by(config.train.utilization)
     utilization = measured_utilization(
         predictor.network, partial(_tracked, data, config), prior=data.class_shares().tolist(),
@@ -79,6 +80,7 @@ def evaluate(
             for measure in ("mean_iou", "accuracy")
         },
         "calibration": watch.reliability.summary(),
+        "calibrated": {"temperature": predictor.temperature, **watch.calibrated.summary()},
         "utilization": utilization,
         "targets": arrival(config.train.utilization, utilization[judge]),
         "single": {},
@@ -113,15 +115,17 @@ def _target(batch: Mapping[str, Any]) -> torch.Tensor:
 class _Subsets:
     """Counts the answers from each non-empty subset, and how sure the answer from everything was."""
 
-    def __init__(self, members: int, *, classes: int) -> None:
+    def __init__(self, members: int, *, classes: int, temperature: float) -> None:
         self._meters = [MulticlassConfusionMatrix(classes, ignore_index=IGNORE) for _ in range(2**members - 1)]
-        self.reliability = Reliability()
+        self.reliability, self.calibrated = Reliability(), Reliability()
+        self._temperature = temperature
 
     def __call__(self, position: int, logits: torch.Tensor, target: torch.Tensor) -> None:
         if position:
             self._meters[position - 1].update(logits.argmax(dim=1).cpu(), target.cpu())
         if position == len(self._meters):
             self.reliability.update(logits, target)
+            self.calibrated.update(logits / self._temperature, target)
 
     def confusions(self) -> list[NDArray[np.int64]]:
         """Return a matrix a subset, in coalition order: the last one has everything."""

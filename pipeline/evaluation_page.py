@@ -42,6 +42,7 @@ def evaluation_page(found: Record, config: Config) -> dict[str, Any]:
         "subset_words": subset_words(found["subset_summary"][measure], label=label),
         "confusion": embed(figures.confusion_picture(np.asarray(found["fusion"]["confusion"]), names=names)),
         "ece": found["calibration"]["ece"],
+        "calibrated": found["calibrated"],
         "reliability": None if found["calibration"]["ece"] is None else embed(
             evaluation_figures.reliability_diagram(found["calibration"])
         ),

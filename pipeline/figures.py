@@ -102,6 +102,31 @@ def reliance_picture(shares: NDArray[np.float32], *, modalities: Sequence[str], 
     return png(figure)
 
 
+def flag_picture(
+    values: NDArray[np.uint8],
+    *,
+    colours: Mapping[int, tuple[int, int, int]],
+    names: Mapping[int, str],
+    title: str = "",
+) -> bytes:
+    """Draw a map of flags (y, x) with a legend of those that occur; values without a colour are grey."""
+    palette = np.full((256, 3), UNKNOWN, dtype=np.float32)
+    for value, rgb in colours.items():
+        palette[value] = np.asarray(rgb, dtype=np.float32) / 255
+    rows, cols = values.shape
+    figure = Figure(figsize=(4.4, 4.4 * min(rows / cols, 2.0) + 1.2))
+    axes = figure.subplots()
+    axes.imshow(palette[values], interpolation="nearest")
+    _bare(axes, title)
+    shown = [value for value in names if (values == value).any()]
+    handles = [mpl.patches.Patch(color=tuple(palette[value]), label=names[value]) for value in shown]
+    if handles:
+        axes.legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.01), ncols=1, frameon=False, fontsize=9
+        )
+    return png(figure)
+
+
 def utilization_bars(
     meters: Mapping[str, Mapping[str, object]], *, modalities: Sequence[str]
 ) -> bytes:  # fmt: skip

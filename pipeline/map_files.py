@@ -7,17 +7,17 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from .. import __version__
-from ..datasets.raster import cog_writer
 from ..datasets.stack import IGNORE, AlignedStack
-from .errors import PipelineError
-from .mosaic import WindowGrid
+from .checked_map import CheckedMap, checked_map
 from .run_folder import write_text
 from .scene_options import ClassOptions
+
+#: Probabilities of all classes are stored in steps of this.
+PROBABILITY_STEP = 0.004
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,15 @@ class Band:
         float32 (rows, x): probability of the class, NaN = nothing was observed.
     reliance
         float32 (modality, tile rows, tile columns): shares, NaN = indeterminate or nothing observed.
+    probability
+        uint8 (class, rows, x): probability of each class in steps of :data:`PROBABILITY_STEP`, 255 = nothing observed;
+        None where it was not asked for.
     """
 
     classes: NDArray[np.uint8]
     confidence: NDArray[np.float32]
     reliance: NDArray[np.float32]
+    probability: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,25 +55,30 @@ class MapFiles:
         COG with one band a modality at tile resolution, or None where it was not asked for.
     sidecar
         Class names for GDAL (PAM).
+    probability
+        COG with one band a class on the scene's grid, or None where it was not asked for.
     """
 
     classes: Path
     confidence: Path
     reliance: Path | None
     sidecar: Path
+    probability: Path | None = None
 
     @property
     def all(self) -> list[Path]:
         """Every file."""
-        return [path for path in (self.classes, self.confidence, self.reliance, self.sidecar) if path is not None]
+        files = (self.classes, self.confidence, self.reliance, self.probability, self.sidecar)
+        return [path for path in files if path is not None]
 
 
-def map_names(folder: Path, scene: str, *, with_reliance: bool) -> MapFiles:
+def map_names(folder: Path, scene: str, *, with_reliance: bool, with_probability: bool = False) -> MapFiles:
     """Return where the maps of a scene are written."""
     return MapFiles(
         classes=folder / f"{scene}.classes.tif",
         confidence=folder / f"{scene}.confidence.tif",
         reliance=folder / f"{scene}.reliance.tif" if with_reliance else None,
+        probability=folder / f"{scene}.probability.tif" if with_probability else None,
         sidecar=folder / f"{scene}.classes.tif.aux.xml",
     )
 
@@ -78,7 +87,6 @@ def write_maps(
     stack: AlignedStack,
     bands: Iterable[Band],
     *,
-    grid: WindowGrid,
     reliance_grid: GeoBox,
     modalities: Sequence[str],
     classes: Sequence[ClassOptions],
@@ -90,72 +98,74 @@ def write_maps(
     Raises
     ------
     PipelineError
-        If a written file does not reopen with the grid it was given.
+        If a written file does not hold what was written.
     """
     common = {"equipoise": __version__, "scene": stack.name, "model": tags["model"]}
-    names = {f"class_{item.value}": item.name for item in classes}
     with contextlib.ExitStack() as opened:
         class_map = opened.enter_context(
-            cog_writer(
-                files.classes, stack.geobox, count=1, dtype="uint8", nodata=IGNORE, overview_resampling="mode",
-                descriptions=("class",), tags={**common, **names}, colours={item.value: item.rgb for item in classes},
+            checked_map(
+                files.classes, stack.geobox, dtype="uint8", nodata=IGNORE, overview_resampling="mode",
+                descriptions=("class",), colours={item.value: item.rgb for item in classes},
+                tags={**common, **{f"class_{item.value}": item.name for item in classes}},
             )
         )  # fmt: skip
         confidence = opened.enter_context(
-            cog_writer(
-                files.confidence, stack.geobox, count=1, dtype="float32", nodata=float("nan"),
-                overview_resampling="average", descriptions=("confidence",), tags=common,
+            checked_map(
+                files.confidence, stack.geobox, dtype="float32", nodata=float("nan"), overview_resampling="average",
+                descriptions=("confidence",), tags=common,
             )
         )  # fmt: skip
-        reliance = None
-        if files.reliance is not None:
-            reliance = opened.enter_context(
-                cog_writer(
-                    files.reliance, reliance_grid, count=len(modalities), dtype="float32", nodata=float("nan"),
-                    overview_resampling="average", descriptions=modalities, tags={**common, **tags},
-                )
-            )  # fmt: skip
-        tile_row = 0
-        for row, band in enumerate(bands):
-            top, last = grid.finished_rows(row)
-            class_map.write(band.classes, 1, window=((top, last), (0, grid.cols)))
-            confidence.write(band.confidence, 1, window=((top, last), (0, grid.cols)))
-            if reliance is not None:
-                height, width = band.reliance.shape[1:]
-                reliance.write(band.reliance, window=((tile_row, tile_row + height), (0, width)))
-                tile_row += height
-    write_text(files.sidecar, _category_names(classes))
-    verify_map(files.classes, stack.geobox)
-    verify_map(files.confidence, stack.geobox)
-    if files.reliance is not None:
-        verify_map(files.reliance, reliance_grid, descriptions=modalities)
+        more = _further_maps(
+            opened, files, stack.geobox, reliance_grid, modalities=modalities, classes=classes, common=common, tags=tags
+        )
+        for band in bands:
+            class_map.write(band.classes[None])
+            confidence.write(band.confidence[None])
+            for name, writer in more.items():
+                writer.write(getattr(band, name))
+    write_text(files.sidecar, category_names({item.value: item.name for item in classes}))
     return files
 
 
-def verify_map(path: Path, grid: GeoBox, *, descriptions: Sequence[str] | None = None) -> None:
-    """Reopen a written map and compare its grid and band names with what was asked for.
+def _further_maps(
+    opened: contextlib.ExitStack,
+    files: MapFiles,
+    grid: GeoBox,
+    reliance_grid: GeoBox,
+    *,
+    modalities: Sequence[str],
+    classes: Sequence[ClassOptions],
+    common: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> dict[str, CheckedMap]:
+    """Open the maps that were asked for; each is named as the field of :class:`Band` that it takes."""
+    more = {}
+    if files.reliance is not None:
+        more["reliance"] = opened.enter_context(
+            checked_map(
+                files.reliance, reliance_grid, dtype="float32", nodata=float("nan"), overview_resampling="average",
+                descriptions=modalities, tags={**common, **tags},
+            )
+        )  # fmt: skip
+    if files.probability is not None:
+        more["probability"] = opened.enter_context(
+            checked_map(
+                files.probability, grid, dtype="uint8", nodata=IGNORE, overview_resampling="average",
+                descriptions=[item.name for item in classes], tags=common, scale=PROBABILITY_STEP,
+            )
+        )  # fmt: skip
+    return more
 
-    Raises
-    ------
-    PipelineError
-        If they differ.
-    """
-    with rasterio.open(path) as source:
-        found = GeoBox(source.shape, source.transform, source.crs)
-        names = source.descriptions
-    if found.shape != grid.shape or not found.affine.almost_equals(grid.affine, 1e-6):
-        raise PipelineError(f"{path}: found grid {found}; wanted {grid}; the map was not written right, run again")
-    if (found.crs is None) != (grid.crs is None) or (found.crs is not None and found.crs != grid.crs):
-        raise PipelineError(f"{path}: found CRS {found.crs}; wanted {grid.crs}; it was not written right, run again")
-    if descriptions is not None and tuple(names) != tuple(descriptions):
-        raise PipelineError(f"{path}: found bands {names}; wanted {tuple(descriptions)}; run again")
+
+def quantised(probability: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return probabilities (class, rows, x) in steps of :data:`PROBABILITY_STEP`, uint8; 255 where not ``seen``."""
+    steps = np.round(np.where(seen, probability, 0) / PROBABILITY_STEP)
+    return np.where(seen, steps, IGNORE).astype(np.uint8)
 
 
-def _category_names(classes: Sequence[ClassOptions]) -> str:
-    by_value = {item.value: item.name for item in classes}
-    rows = "".join(
-        f"      <Category>{escape(by_value.get(value, ''))}</Category>\n" for value in range(max(by_value) + 1)
-    )
+def category_names(names: Mapping[int, str]) -> str:
+    """Return GDAL's sidecar (PAM) that names the values of a map of one band; values between have no name."""
+    rows = "".join(f"      <Category>{escape(names.get(value, ''))}</Category>\n" for value in range(max(names) + 1))
     return (
         "<PAMDataset>\n  <PAMRasterBand band=\"1\">\n    <CategoryNames>\n"
         f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"

@@ -4,9 +4,9 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -17,11 +17,12 @@ from odc.geo.geobox import GeoBox
 
 from ..datasets.normalise import Normaliser
 from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
+from ..models.temperature import TemperedNetwork
 from .errors import PipelineError
-from .map_files import Band, MapFiles, map_names, write_maps
+from .map_files import Band, MapFiles, map_names, quantised, write_maps
 from .mosaic import RowBlender, WindowGrid
 from .progress import track
-from .reliance import contributions, tile_shares, tile_sums
+from .reliance import METRICS, Method, contributions, tile_shares, tile_sums
 from .run_folder import write_text
 from .scene_options import ClassOptions
 from .stage_options import PredictOptions
@@ -47,6 +48,8 @@ class Predictor:
         Hash of the model's files, written into the maps.
     approximate
         True where the network was not trained with subset sampling: its answers to subsets are extrapolations.
+    temperature
+        What its logits are divided by so that it is as sure as it is right; fitted on the validation split.
     """
 
     network: Any
@@ -55,6 +58,12 @@ class Predictor:
     prior: torch.Tensor
     digest: str
     approximate: bool
+    temperature: float = 1.0
+
+    def calibrated(self) -> "Predictor":
+        """Return the predictor of maps: the same answers, as sure as the temperature makes them."""
+        network = TemperedNetwork(self.network, self.temperature).eval()
+        return replace(self, network=network, temperature=1.0)
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +107,9 @@ def predict_scene(
         Fingerprint: rows kept by another one are thrown away.
     """
     parts, done = folder / f".{stack.name}.parts", folder / f".{stack.name}.done"
-    known = map_names(folder, stack.name, with_reliance=options.reliance != "none")
+    known = map_names(
+        folder, stack.name, with_reliance=options.reliance != "none", with_probability=options.probabilities
+    )
     if done.is_file() and done.read_text(encoding="utf-8") == resume and all(path.is_file() for path in known.all):
         return known
     done.unlink(missing_ok=True)
@@ -110,7 +121,6 @@ def predict_scene(
     files = write_maps(
         stack,
         (_load_part(parts, row) for row in range(grid.row_count)),
-        grid=grid,
         reliance_grid=reliance_grid(stack.geobox, options.reliance_tile),
         modalities=predictor.network.modalities,
         classes=predictor.classes,
@@ -195,6 +205,7 @@ def _predict_rows(
             classes=np.where(seen, values[probability.argmax(axis=0)], IGNORE).astype(np.uint8),
             confidence=np.where(seen, probability.max(axis=0), np.nan).astype(np.float32),
             reliance=tile_shares(sums, counts) if valid else np.full(sums.shape, np.nan, np.float32),
+            probability=quantised(probability, seen) if options.probabilities else None,
         )
         _save_part(parts, row, band)
 
@@ -215,7 +226,7 @@ def _window_row(
     counts = np.zeros((edge, grid.col_count * edge), dtype=np.int32)
     for batch in _batches(grid, row, reader=reader, size=options.batch_size or _batch_size(predictor.device)):
         windows = [window for _, window in batch]
-        probability, phi = _forward(predictor, stack.name, windows, reliance=options.reliance != "none")
+        probability, phi = _forward(predictor, stack.name, windows, reliance=options.reliance)
         for (col, window), chance, shares in zip(batch, probability, phi, strict=True):
             blender.add(col, chance)
             core = slice(grid.margin, grid.margin + grid.stride)
@@ -244,14 +255,16 @@ def _batches(grid: WindowGrid, row: int, *, reader: StackReader, size: int) -> I
 
 @torch.inference_mode()
 def _forward(
-    predictor: Predictor, scene: str, windows: Sequence[StackWindow], *, reliance: bool
+    predictor: Predictor, scene: str, windows: Sequence[StackWindow], *, reliance: Method | Literal["none"]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     tensors, network = predictor.tensors(scene, windows), predictor.network
     features = network.encode(tensors["image"], valid=tensors["valid"], available=tensors["available"])
     logits = network.decode(network.fuse(features, tensors["available"]), size=features.size)
     phi = torch.zeros(len(windows), len(network.modalities), *features.size)
-    if reliance:
-        phi = contributions(network, features, tensors["available"], full=logits, prior=predictor.prior)
+    if reliance != "none":
+        phi = contributions(
+            network, features, tensors["available"], full=logits, prior=predictor.prior, method=reliance
+        )
     return logits.softmax(dim=1).float().cpu().numpy(), phi.float().cpu().numpy()
 
 
@@ -271,21 +284,21 @@ def _part(parts: Path, row: int) -> Path:
 
 def _save_part(parts: Path, row: int, band: Band) -> None:
     temporary = parts / f".row-{row:05d}.tmp.npz"
-    np.savez(temporary, classes=band.classes, confidence=band.confidence, reliance=band.reliance)
+    np.savez(temporary, **{name: values for name, values in vars(band).items() if values is not None})
     temporary.replace(_part(parts, row))
 
 
 def _load_part(parts: Path, row: int) -> Band:
     with np.load(_part(parts, row), allow_pickle=False) as data:
-        return Band(classes=data["classes"], confidence=data["confidence"], reliance=data["reliance"])
+        return Band(**{name: data[name] for name in data.files})
 
 
 def _reliance_tags(predictor: Predictor, stack: AlignedStack, options: PredictOptions) -> Mapping[str, str]:
     present = [name for name in predictor.network.modalities if name in stack.present]
     return {
-        "metric": "shapley_share",
+        "metric": METRICS.get(options.reliance, "none"),
         "baseline": "class prior",
-        "subsets": str(2 ** len(present)),
+        "subsets": str(len(present) + 2 if options.reliance == "leave_one_out" else 2 ** len(present)),
         "tile_px": str(options.reliance_tile),
         "model": predictor.digest,
         "approximate": str(predictor.approximate).lower(),

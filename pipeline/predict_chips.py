@@ -20,10 +20,11 @@ def predict_chips(
 ) -> tuple[list[Path], dict[str, Any]]:
     """Classify the middle ``size`` x ``size`` px of each chip and write a GeoParquet table.
 
-    Columns: ``scene``, ``class_value``, ``class_name``, ``confidence`` (probability), ``reliance_<modality>`` (share
-    of |Shapley contribution|, NaN where indeterminate), ``geometry``.
+    Columns: ``scene``, ``class_value``, ``class_name``, ``confidence`` (calibrated probability),
+    ``reliance_<modality>`` (share of |Shapley contribution|, NaN where indeterminate), ``geometry``.
     """
     rows: list[dict[str, Any]] = []
+    predictor = predictor.calibrated()
     groups = [stacks[start : start + batch_size] for start in range(0, len(stacks), batch_size)]
     for group in track(groups, "predict", total=len(groups)):
         rows.extend(_classify(group, predictor, size=size))

@@ -9,10 +9,13 @@ import numpy as np
 import rasterio
 
 from ..datasets.stack import IGNORE, AlignedStack
+from .map_companions import write_companions
 from .map_files import MapFiles
 from .planted import planted_shares
 from .predict import Predictor, check_bands, predict_scene
 from .stage_options import PredictOptions
+from .trust import trust_words
+from .trust_maps import write_trust
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +28,17 @@ def predict_scenes(
     informative: Mapping[str, Path],
     folder: Path,
     resume: str,
+    model: Path | None = None,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Map every scene; scenes that are finished in ``folder`` under the same ``resume`` mark are kept.
+
+    ``model`` is the folder that the predictor was loaded from, which the scenes' STAC items name.
 
     Returns
     -------
     The files, and by scene: class shares, mean confidence, mean reliance share a modality, share of indeterminate
-    tiles, and agreement with planted truth where there is one.
+    tiles, agreement with planted truth where there is one, and ``trust``
+    (:func:`~equipoise.pipeline.trust_maps.write_trust`) with its ``words``.
     """
     if predictor.approximate and options.reliance != "none":
         log.warning(
@@ -39,15 +46,26 @@ def predict_scenes(
         )
     outputs: list[Path] = []
     figures: dict[str, Any] = {}
+    temperature, predictor = predictor.temperature, predictor.calibrated()
     for given in stacks:
         check_bands(given, predictor)
         stack = given.of_modalities(predictor.network.modalities)
         files = predict_scene(stack, predictor, options=options, folder=folder, resume=resume)
         outputs.extend(files.all)
         figures[stack.name] = _describe(stack, files, predictor, options, informative.get(stack.name))
+        trust = None
+        if files.reliance is not None and options.trust is not None:
+            trust, summary = write_trust(
+                stack, predictor.normaliser, classes=files.classes, reliance=files.reliance, tile=options.reliance_tile,
+                doubt=options.trust, model=predictor.digest, folder=folder, resume=resume,
+            )  # fmt: skip
+            outputs.extend(trust.all)
+            figures[stack.name]["trust"] = {**summary, "words": trust_words(summary)}
+        outputs.extend(write_companions(stack, files, trust, predictor, model=model))
     return outputs, {
         "scenes": figures,
         "modalities": list(predictor.network.modalities),
+        "temperature": temperature,
         "classes": [item.model_dump() for item in predictor.classes],
     }
 

@@ -1,5 +1,8 @@
 """Reliance: which sensor a prediction rests on, from the network's answers to every subset of the modalities."""
 
+from collections.abc import Mapping
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,12 +16,27 @@ from ..models.three_steps import ThreeSteps
 INDETERMINATE_BELOW = 0.02
 
 
+#: How a contribution is measured, and the name of its shares in the tags of a map.
+Method = Literal["shapley", "leave_one_out"]
+METRICS: Mapping[str, str] = {"shapley": "shapley_share", "leave_one_out": "leave_one_out_share"}
+
+
 @torch.inference_mode()
-def contributions(network: ThreeSteps, features: Features, available: Tensor, *, full: Tensor, prior: Tensor) -> Tensor:
-    """Shapley contribution of each modality to the probability of the predicted class, without labels.
+def contributions(
+    network: ThreeSteps,
+    features: Features,
+    available: Tensor,
+    *,
+    full: Tensor,
+    prior: Tensor,
+    method: Method = "shapley",
+) -> Tensor:
+    """Contribution of each modality to the probability of the predicted class, without labels.
 
     ``v(S)`` is the probability, from the modalities S alone, of the class that all of them predict; ``v(none)`` is
-    the class prior. The contributions sum to ``v(all) - v(none)`` (efficiency; Shapley 1953).
+    the class prior. ``shapley``: exact Shapley values, which sum to ``v(all) - v(none)`` (efficiency; Shapley 1953);
+    2^M - 2 more passes of fusion and decoder for M modalities. ``leave_one_out``: ``v(all) - v(all but m)``, M passes;
+    what two sensors both know counts for neither.
 
     Parameters
     ----------
@@ -32,6 +50,8 @@ def contributions(network: ThreeSteps, features: Features, available: Tensor, *,
         Logits (batch, class, ...) from all that is available.
     prior
         Class shares (class,), summing to 1.
+    method
+        As above.
 
     Returns
     -------
@@ -42,16 +62,24 @@ def contributions(network: ThreeSteps, features: Features, available: Tensor, *,
     total = torch.zeros(available.shape[0], available.shape[1], *full.shape[2:], device=full.device)
     if not columns:
         return total
-    values = [prior.to(full.device)[predicted[:, 0]]]
-    for subset in coalitions(len(columns))[1:-1]:
+    none, everything = prior.to(full.device)[predicted[:, 0]], _probability(full, predicted)
+
+    def value(subset: Tensor) -> Tensor:
         allowed = torch.zeros_like(available)
         allowed[:, columns] = available[:, columns] & subset.to(available.device)
+        if not allowed.any():
+            return none
         logits = network.decode(network.fuse(features, allowed), size=features.size)
         # A subset of which a window has nothing knows no more than the prior.
         empty = ~allowed.any(dim=1).view(-1, *[1] * (full.ndim - 2))
-        values.append(torch.where(empty, values[0], _probability(logits, predicted)))
-    values.append(_probability(full, predicted))
-    shares = shapley_values(torch.stack(values), members=len(columns))
+        return torch.where(empty, none, _probability(logits, predicted))
+
+    if method == "leave_one_out":
+        without = ~torch.eye(len(columns), dtype=torch.bool)
+        shares = torch.stack([everything - value(subset) for subset in without])
+    else:
+        values = [none, *(value(subset) for subset in coalitions(len(columns))[1:-1]), everything]
+        shares = shapley_values(torch.stack(values), members=len(columns))
     total[:, columns] = shares.transpose(0, 1)
     return total
 

@@ -18,6 +18,7 @@ from .config import Config
 from .evaluation_page import embed, evaluation_page
 from .run_folder import RunFolder, StageRecord, package_versions, write_text
 from .scene_options import ClassOptions
+from .trust import FLAG_COLOURS, FLAG_NAMES
 
 #: Largest edge in pixels of the map pictures: read from overviews, never a whole scene.
 PICTURE_EDGE = 640
@@ -126,6 +127,9 @@ def _maps(stack: AlignedStack, folder: RunFolder, config: Config) -> list[tuple[
         with rasterio.open(path) as source:
             names = [str(name) for name in source.descriptions]
         result.append(("reliance", embed(figures.reliance_picture(_overview(path), modalities=names))))
+    if f"predictions/{stack.name}.trust.tif" in kept:
+        flags = _overview(root / f"{stack.name}.trust.tif")[0].astype(np.uint8)
+        result.append(("trust", embed(figures.flag_picture(flags, colours=FLAG_COLOURS, names=FLAG_NAMES))))
     return result
 
 

@@ -223,8 +223,18 @@ class PredictOptions(Options):
     batch_size: int | None = Field(
         None, ge=1, description="Windows a network call; null: 1 on the CPU (fits its caches), 8 on a GPU."
     )
-    reliance: Literal["none", "shapley"] = Field("shapley", description="shapley: exact, over all subsets.")
+    reliance: Literal["none", "leave_one_out", "shapley"] = Field(
+        "shapley",
+        description="shapley: exact, over all subsets; leave_one_out: what is lost without each sensor, with fewer "
+        "passes from three sensors on.",
+    )
     reliance_tile: int = Field(32, ge=8, description="Edge of a pixel of the reliance map, scene px.")
+    probabilities: bool = Field(False, description="Also write the probability of every class, in steps of 0.004.")
+    trust: Share | None = Field(
+        0.25,
+        description="A tile of the trust map is flagged where at least this share of its prediction rests on input "
+        "that was not good (docs/maps.md); needs reliance; null: no trust map.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
 
     @model_validator(mode="after")

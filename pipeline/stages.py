@@ -191,7 +191,7 @@ class Run:
         informative = {scene.name: scene.informative for scene in self.scenes if scene.informative is not None}
         return predict_scenes(
             stacks, predictor, options=self.config.predict, informative=informative, folder=folder,
-            resume=self.fingerprint("predict"),
+            resume=self.fingerprint("predict"), model=self.model_folder,
         )  # fmt: skip
 
     def _report(self) -> Work:

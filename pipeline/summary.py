@@ -73,6 +73,8 @@ def _predict(figures: Mapping[str, Any]) -> str:
         text += f"; mean reliance {_reliance(first['reliance'])}"
     if "planted" in first:
         text += f"; where planted {_reliance(first['planted'])}"
+    if "trust" in first and len(scenes) == 1:
+        text += f"; {first['trust']['words'][0].rstrip('.')}"
     return text
 
 

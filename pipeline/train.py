@@ -19,6 +19,7 @@ from ..models.checkpoint import ModelCard, load_model, model_digest, save_model
 from ..models.errors import CheckpointError
 from ..models.spec import NetworkSpec
 from ..models.utilization import permutation_reliance
+from .calibration import calibrate
 from .config import Config
 from .degradation_options import degradations
 from .errors import RunFolderError
@@ -129,7 +130,7 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
     Returns
     -------
     Figures: ``history``, ``ended`` (why, in words), ``best_epoch``, ``best_score``, ``learning_rate``, ``utilization``,
-    ``model``.
+    ``calibration`` (:func:`~equipoise.pipeline.calibration.calibrate`), ``model``.
     """
     spec = network_spec(data, config)
     result = fit_network(
@@ -139,6 +140,8 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
         result.network, data.module(config).loader("validation"), rolls=config.evaluate.rolls,
         bootstrap=config.evaluate.bootstrap, seed=config.seed,
     ).to_dict()  # fmt: skip
+    validation = data.module(config).loader("validation")
+    calibration = calibrate(result.network, validation, count=len(validation), seed=config.seed)
     statistics = statistics_to_dict(data.normaliser.training)
     card = ModelCard(
         network=result.network.spec.to_dict(),
@@ -150,16 +153,16 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
             "epochs": config.train.epochs, "learning_rate": result.learning_rate, "ended": result.ended,
             "target": config.train.utilization.model_dump(mode="json"),
             "best_epoch": result.best_epoch, "normalisation": config.tile.normalisation, "utilization": utilization,
-            "pretrained": dict(config.train.weights), "versions": package_versions(),
+            "pretrained": dict(config.train.weights), "versions": package_versions(), "calibration": calibration,
         },
-        metrics={"validation_score": result.best_score},
+        metrics={"validation_score": result.best_score, "temperature": calibration["temperature"]},
     )  # fmt: skip
     save_model(model_folder, result.network, card)
     return {
         "history": list(result.history), "ended": result.ended, "learning_rate": result.learning_rate,
         "best_epoch": result.best_epoch, "best_score": result.best_score,
         "utilization": utilization, "model": model_digest(model_folder), "parameters": _parameters(result),
-        "class_shares": data.class_shares().tolist(),
+        "class_shares": data.class_shares().tolist(), "calibration": calibration,
     }  # fmt: skip
 
 
@@ -205,8 +208,18 @@ def load_predictor(
         normaliser=Normaliser(
             modalities=modalities, training=statistics, scenes=(scenes or {}) if by_scene else None
         ),
-        approximate="subset_sampling" not in card.training.get("strategy", ()),
+        approximate="subset_sampling" not in card.training.get("strategy", ()), temperature=_temperature(card, folder),
     )  # fmt: skip
+
+
+def _temperature(card: ModelCard, folder: Path) -> float:
+    """Return the temperature that was fitted on the validation split; 1 for models from before there was one."""
+    found = card.metrics.get("temperature", 1.0)
+    if not isinstance(found, int | float) or not 0 < found < float("inf"):
+        raise CheckpointError(
+            f"{folder}: found temperature {found!r} in the model card; wanted a number above 0; train the model again"
+        )
+    return float(found)
 
 
 def _parameters(result: FitResult) -> int:

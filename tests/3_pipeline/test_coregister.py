@@ -93,8 +93,10 @@ def test_an_image_without_edges_keeps_its_position(tmp_path):
 
 def test_without_measuring_positions_are_as_given(tmp_path):
     files = {"eo": _write(tmp_path / "eo.tif", _noise(1)), "sar": _write(tmp_path / "sar.tif", _noise(1))}
-    found = _align(tmp_path, files, method="none").registrations["place"]["sar"]
+    result = _align(tmp_path, files, method="none")
+    found = result.registrations["place"]["sar"]
     assert (found.applied, found.east, found.north) == (True, 0, 0)
+    assert set(result.stacks[0].confidence) == {"eo"}  # what was not measured is not doubtful
 
 
 def test_files_of_two_places_are_refused(tmp_path):

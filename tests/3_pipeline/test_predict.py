@@ -281,10 +281,36 @@ def test_class_names_are_category_names(uninterrupted, predictor):
     }
 
 
+def test_the_metric_of_the_shares_travels_in_the_file(stack, predictor, uninterrupted, tmp_path):
+    options = OPTIONS.model_copy(update={"reliance": "leave_one_out"})
+    files, maps = _maps(stack, predictor, tmp_path, options=options)
+    with rasterio.open(files.reliance) as source:
+        assert (source.tags()["metric"], source.tags()["subsets"]) == ("leave_one_out_share", "4")
+    defined = np.isfinite(maps["reliance"]).all(axis=0)
+    np.testing.assert_allclose(maps["reliance"][:, defined].sum(axis=0), 1, atol=1e-5)
+    assert not np.array_equal(maps["reliance"], uninterrupted[1]["reliance"])
+
+
 def test_without_reliance_there_is_no_reliance_map(stack, predictor, uninterrupted, tmp_path):
     files, maps = _maps(stack, predictor, tmp_path, options=OPTIONS.model_copy(update={"reliance": "none"}))
     assert files.reliance is None
     assert not list(tmp_path.glob("*reliance*"))
+    np.testing.assert_array_equal(maps["classes"], uninterrupted[1]["classes"])
+
+
+def test_the_probabilities_of_all_classes_agree_with_the_other_maps(stack, predictor, uninterrupted, tmp_path):
+    options = OPTIONS.model_copy(update={"probabilities": True, "reliance": "none"})
+    files, maps = _maps(stack, predictor, tmp_path, options=options)
+    with rasterio.open(files.probability) as source:
+        assert source.descriptions == tuple(item.name for item in predictor.classes)
+        assert (source.dtypes, source.nodata, source.scales) == (("uint8",) * 3, 255, (0.004,) * 3)
+        assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        steps = source.read()
+    seen = maps["classes"][0] != 255
+    assert (steps[:, ~seen] == 255).all()
+    chance = steps[:, seen] * 0.004
+    np.testing.assert_allclose(chance.max(axis=0), maps["confidence"][0][seen], atol=0.00201)
+    np.testing.assert_allclose(chance.sum(axis=0), 1, atol=0.0061)
     np.testing.assert_array_equal(maps["classes"], uninterrupted[1]["classes"])
 
 
@@ -303,7 +329,7 @@ def test_the_figures_describe_the_maps(stack, predictor, tmp_path):
         [stack], predictor, options=OPTIONS, informative={}, folder=tmp_path, resume="one"
     )  # fmt: skip
     assert all(path.is_file() for path in outputs)
-    assert len(outputs) == 4
+    assert len(outputs) == 10  # five maps, two sidecars, two styles, the item
     found = figures["scenes"]["place"]
     with rasterio.open(tmp_path / "place.classes.tif") as source:
         classes = source.read(1)

@@ -22,10 +22,10 @@ def _batch(names, bands, *, batch=3, seed=0):
     return image, valid
 
 
-def _phi(network, image, valid, available, *, prior):
+def _phi(network, image, valid, available, *, prior, method="shapley"):
     features = network.encode(image, valid=valid, available=available)
     full = network.decode(network.fuse(features, available), size=features.size)
-    return contributions(network, features, available, full=full, prior=prior), full
+    return contributions(network, features, available, full=full, prior=prior, method=method), full
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,44 @@ def test_identical_twins_share_equally(pixel_network):
     phi, _ = _phi(pixel_network(NAMES), image, valid, available, prior=torch.full((3,), 1 / 3))
     torch.testing.assert_close(phi[:, 0], phi[:, 2], atol=1e-6, rtol=0)
     assert phi[:, 0].abs().mean() > 0.05
+
+
+def _alone(image, *, prior):
+    """Probability of each class from some of the images, as softmax of their sum says."""
+
+    def chance(*names):
+        return sum(image[name] for name in names).softmax(dim=1) if names else prior.view(1, -1, 1, 1)
+
+    return chance
+
+
+def test_leave_one_out_is_what_is_lost(pixel_network):
+    image, _ = _batch(NAMES, 3)
+    valid = {name: torch.ones(3, *SIZE, dtype=torch.bool) for name in NAMES}
+    prior = torch.tensor([0.5, 0.3, 0.2])
+    phi, full = _phi(
+        pixel_network(NAMES), image, valid, torch.ones(3, 3, dtype=torch.bool), prior=prior, method="leave_one_out"
+    )
+    chance, best = _alone(image, prior=prior), full.argmax(dim=1, keepdim=True)
+    for column, name in enumerate(NAMES):
+        lost = chance(*NAMES) - chance(*(other for other in NAMES if other != name))
+        torch.testing.assert_close(phi[:, column], lost.gather(1, best)[:, 0], atol=1e-6, rtol=0)
+
+
+def test_leave_one_out_keeps_the_laws_that_it_can(pixel_network):
+    """A sensor without evidence and an absent one have nothing; twins share equally; a lone one has all."""
+    image, valid = _batch(NAMES, 3)
+    image["ir"], valid["ir"] = image["eo"], valid["eo"]
+    image["sar"] = torch.zeros_like(image["sar"])
+    prior = torch.full((3,), 1 / 3)
+    network = pixel_network(NAMES)
+    phi, _ = _phi(network, image, valid, torch.ones(3, 3, dtype=torch.bool), prior=prior, method="leave_one_out")
+    assert phi[:, 1].abs().max() < 1e-6
+    torch.testing.assert_close(phi[:, 0], phi[:, 2], atol=1e-6, rtol=0)
+    lone = torch.tensor([[True, False, False]] * 3)
+    phi, full = _phi(network, image, valid, lone, prior=prior, method="leave_one_out")
+    assert (phi[:, 1:] == 0).all()
+    torch.testing.assert_close(phi[:, 0], full.softmax(dim=1).amax(dim=1) - 1 / 3, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

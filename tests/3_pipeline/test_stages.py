@@ -105,11 +105,12 @@ def test_a_stage_waits_for_what_it_needs(bind, tmp_path):
 
 def test_force_removes_what_the_stage_left_and_gives_the_same_maps(bind):
     run = bind(copy=True)
-    maps = {path.name: path.read_bytes() for path in (run.folder.root / "predictions").glob("[!.]*")}
+    # The item of a scene without a time bears that of processing.
+    maps = {path.name: path.read_bytes() for path in (run.folder.root / "predictions").glob("[!.]*[!n]")}
     (run.folder.root / "predictions" / "stray.tif").touch()
     _, now = run.do("predict", force=True)
     assert now
-    assert {path.name: path.read_bytes() for path in (run.folder.root / "predictions").glob("[!.]*")} == maps
+    assert {path.name: path.read_bytes() for path in (run.folder.root / "predictions").glob("[!.]*[!n]")} == maps
 
 
 def test_training_reads_the_patch_store_alone_and_gives_what_the_rasters_give(bind):
@@ -163,7 +164,8 @@ def test_a_model_from_elsewhere_needs_no_training(bind, trained_run, tmp_path):
     record, now = run.do("predict")
     assert now
     assert set(record.outputs) == {
-        f"predictions/embedded.{name}" for name in ("classes.tif", "classes.tif.aux.xml", "confidence.tif")
+        f"predictions/embedded.{name}"
+        for name in ("classes.tif", "classes.tif.aux.xml", "classes.qml", "confidence.tif", "json")
     }
 
 
@@ -193,7 +195,7 @@ def test_every_stage_leaves_what_the_architecture_names(trained_run):
     for name in ("manifest.json", "aligned/embedded/eo.tif", "patches.parquet", "checkpoints/fusion/last.ckpt",
                  "metrics.json", "model/model.safetensors", "model/model.json", "model/README.md",
                  "predictions/embedded.classes.tif", "predictions/embedded.confidence.tif",
-                 "predictions/embedded.reliance.tif"):  # fmt: skip
+                 "predictions/embedded.reliance.tif", "predictions/embedded.trust.tif"):  # fmt: skip
         assert (root / name).is_file(), name
     stages = json.loads((root / "manifest.json").read_text())["stages"]
     assert tuple(stages) == DONE

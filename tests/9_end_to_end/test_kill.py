@@ -35,7 +35,7 @@ def test_the_command_goes_on_where_it_was_killed(survivor):
 @pytest.mark.parametrize(
     "name",
     ["model/model.safetensors", "model/model.json", "metrics.json", "predictions/embedded.classes.tif",
-     "predictions/embedded.confidence.tif", "predictions/embedded.reliance.tif",
+     "predictions/embedded.confidence.tif", "predictions/embedded.reliance.tif", "predictions/embedded.trust.tif",
      "predictions/embedded.classes.tif.aux.xml", "aligned/embedded/sar.tif"],
 )  # fmt: skip
 def test_it_ends_with_the_bytes_of_a_run_that_was_not_killed(survivor, finished, name):
@@ -53,5 +53,5 @@ def test_the_history_is_that_of_a_run_that_was_not_killed(survivor, finished):
 
 def test_nothing_of_the_interruptions_is_left(survivor):
     root, _, _ = survivor
-    left = [path.name for path in root.rglob(".*") if path.name != ".embedded.done"]
+    left = [path.name for path in root.rglob(".*") if path.name not in (".embedded.done", ".embedded.trust.json")]
     assert left == []

@@ -36,7 +36,7 @@ def test_every_stage_is_done_and_announced(finished):
 
 def test_the_command_says_where_everything_is(finished):
     named = re.findall(r"^(?:map|model|report) +(/.+)$", finished.done.stdout, flags=re.MULTILINE)
-    assert len(named) == 5
+    assert len(named) == 7
     for path in named:
         assert (finished.root / path).exists()
         assert str(finished.root) in path
@@ -48,8 +48,8 @@ def test_the_run_folder_holds_what_the_architecture_names(finished):
         "manifest.json", "config.yaml", "patches.parquet", "metrics.json", "report.html",
         *(f"aligned/embedded/{name}.tif" for name in ("eo", "sar", "ir", "labels")),
         *(f"model/{name}" for name in ("model.safetensors", "model.json", "README.md")),
-        *(f"predictions/embedded.{name}.tif" for name in ("classes", "confidence", "reliance")),
-        "predictions/embedded.classes.tif.aux.xml",
+        *(f"predictions/embedded.{name}.tif" for name in ("classes", "confidence", "reliance", "trust", "quality")),
+        "predictions/embedded.classes.tif.aux.xml", "predictions/embedded.trust.tif.aux.xml",
     }  # fmt: skip
     assert [name for name in names if "tmp" in name or name.endswith((".part", ".tiled.tif", ".cog.tif"))] == []
 

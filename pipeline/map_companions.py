@@ -1,0 +1,60 @@
+"""What lies beside a scene's maps: styles for QGIS, and a STAC Item that lists them all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..datasets.stack import AlignedStack
+from .map_files import MapFiles
+from .predict import Predictor
+from .qgis_style import write_style
+from .stac_item import MapAsset, ModelSource, write_item
+from .trust import FLAG_COLOURS, FLAG_NAMES
+from .trust_maps import TrustFiles
+
+
+def write_companions(
+    stack: AlignedStack, maps: MapFiles, trust: TrustFiles | None, predictor: Predictor, *, model: Path | None
+) -> list[Path]:
+    """Write styles and item of a scene's maps; return the files.
+
+    Parameters
+    ----------
+    stack
+        The scene.
+    maps, trust
+        What was written of it.
+    predictor
+        What it was mapped with.
+    model
+        Folder of the model; None leaves it out of the item.
+    """
+    names = {item.value: item.name for item in predictor.classes}
+    colours = {item.value: item.rgb for item in predictor.classes}
+    written = [write_style(maps.classes, names, colours=colours)]
+    if trust is not None:
+        written.append(write_style(trust.flags, FLAG_NAMES, colours=FLAG_COLOURS))
+    source = None
+    if model is not None:
+        source = ModelSource(
+            folder=model, digest=predictor.digest, network=predictor.network.spec.to_dict(), classes=names,
+            modalities={item.name: item.band_names for item in predictor.normaliser.modalities},
+            parameters=sum(weight.numel() for weight in predictor.network.parameters()),
+        )  # fmt: skip
+    listed = _assets(maps, trust, {value: (name, colours[value]) for value, name in names.items()})
+    item = write_item(maps.classes.with_name(f"{stack.name}.json"), stack, listed, model=source)
+    return written + ([] if item is None else [item])
+
+
+def _assets(
+    maps: MapFiles, trust: TrustFiles | None, classes: dict[int, tuple[str, tuple[int, int, int]]]
+) -> Sequence[MapAsset]:
+    flags = {int(flag): (name, FLAG_COLOURS[flag]) for flag, name in FLAG_NAMES.items()}
+    found = [
+        (maps.classes, "classes", classes), (maps.confidence, "probability of the class, calibrated", {}),
+        (maps.probability, "probability of every class, calibrated", {}),
+        (maps.reliance, "share of what the prediction rests on, by sensor", {}),
+    ]  # fmt: skip
+    if trust is not None:
+        found += [(trust.flags, "what is wrong with the input that the prediction rests on", flags),
+                  (trust.quality, "quality of each sensor and of what the prediction rests on", {})]  # fmt: skip
+    return [MapAsset(path=path, title=title, classes=kinds) for path, title, kinds in found if path is not None]
