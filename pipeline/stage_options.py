@@ -236,7 +236,7 @@ class PredictOptions(Options):
     trust: Share | None = Field(
         0.25,
         description="A tile of the trust map is flagged where at least this share of its prediction rests on input "
-        "that was not good (docs/maps.md); needs reliance; null: no trust map.",
+        "that was not good (docs/map-files.md); needs reliance; null: no trust map.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
 
