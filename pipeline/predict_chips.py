@@ -1,5 +1,6 @@
 """Chip classification: a table of class, confidence and reliance for each chip."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,15 @@ from .reliance import INDETERMINATE_BELOW, contributions
 
 @torch.inference_mode()
 def predict_chips(
-    stacks: Sequence[AlignedStack], predictor: Predictor, *, batch_size: int, size: int, path: Path
+    stacks: Sequence[AlignedStack],
+    predictor: Predictor,
+    *,
+    batch_size: int,
+    size: int,
+    path: Path,
+    geopackage: bool = False,
 ) -> tuple[list[Path], dict[str, Any]]:
-    """Classify the middle ``size`` x ``size`` px of each chip and write a GeoParquet table.
+    """Classify the middle ``size`` x ``size`` px of each chip: a GeoParquet table, on request also a GeoPackage.
 
     Columns: ``scene``, ``class_value``, ``class_name``, ``confidence`` (calibrated probability),
     ``reliance_<modality>`` (share of |Shapley contribution|, NaN where indeterminate), ``geometry``.
@@ -33,8 +40,11 @@ def predict_chips(
     temporary = path.with_name(f".{path.name}.tmp")
     table.to_parquet(temporary, index=False, schema_version="1.1.0", write_covering_bbox=True)
     temporary.replace(path)
+    written = [path]
+    if geopackage:
+        written.append(_write_geopackage(table, path.with_suffix(".gpkg")))
     counts = table["class_name"].value_counts().to_dict()
-    return [path], {
+    return written, {
         "chips": len(table),
         "classes": {str(name): int(count) for name, count in counts.items()},
         "modalities": list(predictor.network.modalities),
@@ -42,6 +52,17 @@ def predict_chips(
             name: _mean(table[f"reliance_{name}"].tolist()) for name in predictor.network.modalities
         },
     }  # fmt: skip
+
+
+def _write_geopackage(table: gpd.GeoDataFrame, path: Path) -> Path:
+    temporary = path.with_name(f".{path.stem}.tmp.gpkg")
+    temporary.unlink(missing_ok=True)  # what a kill left would be added to
+    with warnings.catch_warnings():
+        # Chips without a position lie in pixel coordinates, by declaration.
+        warnings.filterwarnings("ignore", message=".*'crs' was not provided.*", category=UserWarning)
+        table.to_file(temporary, driver="GPKG", layer="chips", engine="pyogrio")
+    temporary.replace(path)
+    return path
 
 
 def _classify(stacks: Sequence[AlignedStack], predictor: Predictor, *, size: int) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.io import DatasetReader
+from shapely.geometry.polygon import orient
 
 from .. import __version__
 from ..datasets.patches import footprint
@@ -108,7 +109,7 @@ def write_item(path: Path, stack: AlignedStack, maps: Sequence[MapAsset], *, mod
             assets[item.path.name.removeprefix(f"{stack.name}.").removesuffix(".tif")] = _asset(source, item)
     with quiet_open(maps[0].path) as source:
         grid = GeoBox(source.shape, source.transform, source.crs)
-    outline = footprint(grid)
+    outline = _outline(grid)
     properties = {
         **_times(stack), **_projection(grid), "processing:software": {"equipoise": __version__},
         "processing:lineage": "Mapped by a network from " + ", ".join(stack.present) + " on one grid"
@@ -121,12 +122,19 @@ def write_item(path: Path, stack: AlignedStack, maps: Sequence[MapAsset], *, mod
         extensions.append(MODEL_EXTENSION)
     record = {
         "type": "Feature", "stac_version": "1.1.0", "stac_extensions": extensions, "id": stack.name,
-        "geometry": json.loads(shapely.to_geojson(shapely.set_precision(outline, 1e-7))),
+        "geometry": json.loads(shapely.to_geojson(outline)),
         "bbox": [round(value, 7) for value in outline.bounds], "properties": properties, "links": [], "assets": assets,
     }  # fmt: skip
     write_text(path, json.dumps(record, indent=2))
     _verify(path, record)
     return path
+
+
+def _outline(grid: GeoBox) -> shapely.Geometry:
+    """Return the outline in longitude and latitude, about a centimetre fine, as GeoJSON wants it (RFC 7946)."""
+    rounded = shapely.set_precision(footprint(grid), 1e-7)
+    parts = [orient(part) for part in shapely.get_parts(rounded)]  # outer rings go counterclockwise
+    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
 def _times(stack: AlignedStack) -> dict[str, Any]:

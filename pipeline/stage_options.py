@@ -230,10 +230,13 @@ class PredictOptions(Options):
     )
     reliance_tile: int = Field(32, ge=8, description="Edge of a pixel of the reliance map, scene px.")
     probabilities: bool = Field(False, description="Also write the probability of every class, in steps of 0.004.")
+    geopackage: bool = Field(
+        False, description="Chip classification: also write the table as a GeoPackage, chips.gpkg."
+    )
     trust: Share | None = Field(
         0.25,
         description="A tile of the trust map is flagged where at least this share of its prediction rests on input "
-        "that was not good (docs/maps.md); needs reliance; null: no trust map.",
+        "that was not good (docs/map-files.md); needs reliance; null: no trust map.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
 

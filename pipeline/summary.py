@@ -18,7 +18,7 @@ def written(run: "Run") -> Iterator[str]:
     """Yield lines that say where the results of a run are."""
     root = run.folder.root
     record = run.folder.stages.get("predict")
-    maps = [name for name in record.outputs if name.endswith((".tif", ".parquet"))] if record else []
+    maps = [name for name in record.outputs if name.endswith((".tif", ".parquet", ".gpkg"))] if record else []
     for name in maps[:9]:
         yield f"map         {root / name}"
     if len(maps) > 9:

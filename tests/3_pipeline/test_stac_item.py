@@ -9,6 +9,7 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+import shapely
 from odc.geo.geobox import GeoBox
 from pystac.extensions.classification import ClassificationExtension
 from pystac.extensions.file import FileExtension
@@ -70,7 +71,7 @@ def test_the_outline_is_the_scene_in_longitude_and_latitude(mapped, item):
     grid = mapped[0].geobox
     west, south, east, north = grid.extent.to_crs("EPSG:4326").boundingbox
     np.testing.assert_allclose(item.bbox, (west, south, east, north), atol=1e-6)
-    assert item.geometry["type"] == "Polygon"
+    assert shapely.from_geojson(json.dumps(item.geometry)).exterior.is_ccw
 
 
 def test_the_time_is_that_of_the_acquisitions(mapped, item, tmp_path):
