@@ -219,7 +219,8 @@ def _predict_rows(
     with contextlib.closing(stream.strips(first)) as strips, WriteBehind(most=MOST_WAITING) as behind:
         for strip in track(strips, f"predict {stack.name}", total=total):
             for batch in strip.batches:
-                behind(rows.add, batch, *answers(batch.tensors))
+                probability, phi = answers(batch.tensors)
+                behind(rows.add, replace(batch, tensors={}), probability, phi)  # inputs are not kept while it waits
             if strip.is_last:
                 behind(rows.finish, strip.row)
 
@@ -247,6 +248,8 @@ class _Rows:
         core, edge = slice(grid.margin, grid.margin + grid.stride), grid.stride // self._tile
         for col, seen, chance, shares in zip(batch.cols, batch.seen, probability, phi, strict=True):
             self._blender.add(col, chance, seen=seen)
+            if not self._with_reliance:
+                continue
             left = (col + grid.margin) // grid.stride * edge
             at = (slice(None), slice(left, left + edge))
             self._sums[:, *at], self._counts[at] = tile_sums(
