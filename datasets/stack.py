@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -153,23 +154,28 @@ class AlignedStack:
             ) from error
 
 
+#: Warning filters belong to the process: threads that change them at the same time leave them changed.
+_OPENING = threading.Lock()
+
+
 def _opened(path: Path) -> DatasetReader:
-    """Return an open handle; a replaced file is opened anew."""
+    """Return an open handle of this thread; a replaced file is opened anew."""
     status = path.stat()
-    return _handle(os.getpid(), path, status.st_mtime_ns, status.st_size)
+    return _handle(os.getpid(), threading.get_ident(), path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=OPEN_FILES)
-def _handle(process: int, path: Path, modified: int, size: int) -> DatasetReader:
-    # A handle shared over a fork returns wrong bytes: the process is part of the key, and so is the file's state.
-    del process, modified, size
-    with warnings.catch_warnings():
+def _handle(process: int, thread: int, path: Path, modified: int, size: int) -> DatasetReader:
+    # A handle shared over a fork or by two threads returns wrong bytes: both are part of the key, and so is the
+    # file's state.
+    del process, thread, modified, size
+    with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips have no position, by declaration
         return rasterio.open(path)
 
 
 class StackReader:
-    """Windows of a stack; files are opened on first use, separately in each process."""
+    """Windows of a stack; files are opened on first use, separately in each process and thread."""
 
     def __init__(self, stack: AlignedStack) -> None:
         self.stack = stack

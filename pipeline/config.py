@@ -144,9 +144,9 @@ def parse_config(record: Any, *, origin: Path) -> Config:
         name: item if item.dem is None else item.model_copy(update={"dem": base / item.dem})
         for name, item in config.modalities.items()
     }
-    predict = config.predict
-    if predict.model is not None:
-        predict = predict.model_copy(update={"model": base / predict.model})
+    predict = config.predict.model_copy(
+        update={key: base / value for key in ("model", "aoi") if (value := getattr(config.predict, key)) is not None}
+    )
     return config.model_copy(update={"scenes": scenes, "predict": predict, "modalities": modalities})
 
 

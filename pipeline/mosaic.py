@@ -21,13 +21,18 @@ class WindowGrid:
     tile
         Edge of a window, px.
     overlap
-        Even number of px over which neighbours are blended.
+        Even number of px that neighbours share.
+    halo
+        Px along a window's border whose answers have no weight, at most ``overlap / 2``: neighbours are blended over
+        the ``overlap - 2 * halo`` px between. A network that sees no farther than the halo has the same
+        answer in every window and on the whole scene.
     """
 
     rows: int
     cols: int
     tile: int
     overlap: int
+    halo: int = 0
 
     @property
     def stride(self) -> int:
@@ -61,22 +66,26 @@ class WindowGrid:
         return first, last
 
 
-def blend_profile(tile: int, overlap: int) -> NDArray[np.float32]:
+def blend_profile(tile: int, overlap: int, halo: int = 0) -> NDArray[np.float32]:
     """Return the weight of each row or column of a window, float32 (tile,).
 
-    A raised cosine over the overlap and 1 between: the weights of two neighbours sum to 1 at every pixel.
+    0 in the halo, a raised cosine over the rest of the overlap and 1 between: the weights of two neighbours sum to 1
+    at every pixel.
     """
+    width = overlap - 2 * halo
+    ramp = np.sin(0.5 * np.pi * (np.arange(width) + 0.5) / max(width, 1)) ** 2
+    rise = np.concatenate([np.zeros(halo), ramp, np.ones(halo)])
     profile = np.ones(tile, dtype=np.float64)
-    ramp = np.sin(0.5 * np.pi * (np.arange(overlap) + 0.5) / max(overlap, 1)) ** 2
-    profile[:overlap] = ramp
-    profile[tile - overlap :] = ramp[::-1]
+    profile[:overlap] = rise
+    profile[tile - overlap :] = rise[::-1]
     return profile.astype(np.float32)
 
 
 class RowBlender:
     """Accumulates weighted windows row by row and gives out rows as soon as they are final.
 
-    Memory is one row of windows: (channels + 1) x tile x scene width, float32, whatever the scene's height.
+    Memory is one row of windows: (channels + 1) x tile x scene width, float32, and the rows that are given out,
+    whatever the scene's height.
 
     Parameters
     ----------
@@ -91,15 +100,27 @@ class RowBlender:
         width = grid.col_count * grid.stride + grid.overlap
         self._values = np.zeros((channels, grid.tile, width), dtype=np.float32)
         self._weights = np.zeros((grid.tile, width), dtype=np.float32)
-        profile = blend_profile(grid.tile, grid.overlap)
-        # A floor keeps the scene's outermost pixels, which only the ramp of one window covers, well above zero.
-        self._window = np.maximum(profile[:, None] * profile[None, :], np.float32(1e-6))
+        self._seen = np.zeros((grid.tile, width), dtype=bool)
+        profile = blend_profile(grid.tile, grid.overlap, grid.halo)
+        self._window = profile[:, None] * profile[None, :]
 
-    def add(self, col: int, values: NDArray[np.float32]) -> None:
-        """Add a window of the current row: ``col`` as from the grid's origins, values (channels, tile, tile)."""
+    def add(self, col: int, values: NDArray[np.float32], *, seen: NDArray[np.bool_] | None = None) -> None:
+        """Add a window of the current row.
+
+        Parameters
+        ----------
+        col
+            First column of the window, as from the grid's origins.
+        values
+            float32 (channels, tile, tile).
+        seen
+            bool (tile, tile), True where the values mean something; None: everywhere.
+        """
         left = col + self._grid.margin
-        self._values[:, :, left : left + self._grid.tile] += values * self._window
-        self._weights[:, left : left + self._grid.tile] += self._window
+        cols = slice(left, left + self._grid.tile)
+        self._values[:, :, cols] += values * self._window
+        self._weights[:, cols] += self._window
+        self._seen[:, cols] |= (self._window > 0) if seen is None else seen
 
     def finish(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Close row ``row`` of windows and carry the unfinished rows over.
@@ -107,7 +128,7 @@ class RowBlender:
         Returns
         -------
         Blended values float32 (channels, rows, scene width) of the rows that are final now, 0 where nothing was
-        added; and where something was, bool (rows, scene width).
+        added; and where something was added and seen, bool (rows, scene width).
         """
         grid = self._grid
         first, last = grid.finished_rows(row)
@@ -116,13 +137,14 @@ class RowBlender:
         weights = self._weights[rows, cols]
         covered = weights > 0
         blended = (self._values[:, rows, cols] / np.where(covered, weights, 1)).astype(np.float32, copy=False)
-        self._values = _carried(self._values, grid.overlap)
-        self._weights = _carried(self._weights, grid.overlap)
-        return blended, covered
+        seen = self._seen[rows, cols] & covered
+        for buffer in (self._values, self._weights, self._seen):
+            _carry(buffer, grid.overlap)
+        return blended, seen
 
 
-def _carried(buffer: NDArray[np.float32], overlap: int) -> NDArray[np.float32]:
-    following = np.zeros_like(buffer)
-    if overlap:
-        following[..., :overlap, :] = buffer[..., -overlap:, :]
-    return following
+def _carry(buffer: NDArray[np.float32] | NDArray[np.bool_], overlap: int) -> None:
+    """Move the last ``overlap`` rows, at most half of all, to the top, and clear the others."""
+    kept = buffer.shape[-2] - overlap
+    buffer[..., :overlap, :] = buffer[..., kept:, :]
+    buffer[..., overlap:, :] = 0

@@ -1,12 +1,14 @@
 """Stage predict: maps of classes, confidence and reliance of whole scenes, in bounded memory, resumable."""
 
+import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -16,16 +18,23 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from ..datasets.normalise import Normaliser
-from ..datasets.stack import IGNORE, AlignedStack, StackReader, StackWindow
+from ..datasets.stack import IGNORE, AlignedStack, StackWindow
 from ..models.temperature import TemperedNetwork
+from .area import Area, scene_area
 from .errors import PipelineError
 from .map_files import Band, MapFiles, map_names, quantised, write_maps
 from .mosaic import RowBlender, WindowGrid
 from .progress import track
-from .reliance import METRICS, Method, contributions, tile_shares, tile_sums
+from .reliance import METRICS, tile_shares, tile_sums
 from .run_folder import write_text
 from .scene_options import ClassOptions
 from .stage_options import PredictOptions
+from .window_answers import WindowAnswers
+from .window_stream import WindowBatch, WindowStream
+from .write_behind import WriteBehind
+
+#: Batches of answers that may wait to be blended.
+MOST_WAITING = 4
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +80,12 @@ class Predictor:
         return next(self.network.parameters()).device
 
     def tensors(self, scene: str, windows: Sequence[StackWindow]) -> dict[str, Any]:
-        """Return image, valid and available of a batch of windows, on the device."""
+        """Return image, valid and available of a batch of windows, on the device; safe to call on several threads."""
         inputs = [self.normaliser.inputs(scene, window) for window in windows]
         names = self.network.modalities
         valid = {name: torch.from_numpy(np.stack([window.valid[name] for window in windows])) for name in names}
-        available = torch.stack([valid[name].flatten(1).any(dim=1) for name in names], dim=1)
+        # Not by torch: on a reading thread it would start as many threads of its own as the network has.
+        available = torch.tensor([[bool(window.valid[name].any()) for name in names] for window in windows])
         return {
             "image": {
                 name: torch.from_numpy(np.stack([item[name] for item in inputs])).to(self.device) for name in names
@@ -88,10 +98,11 @@ class Predictor:
 def predict_scene(
     stack: AlignedStack, predictor: Predictor, *, options: PredictOptions, folder: Path, resume: str
 ) -> MapFiles:
-    """Map one scene.
+    """Map one scene, or the part of it that the options ask for.
 
-    Finished rows are kept beside the maps until these are complete: after a kill, the same call goes on from there
-    and ends with the same bytes.
+    Reading, the network and the blending and writing of what it said go on at the same time, on threads. Finished rows
+    are kept beside the maps until these are complete: after a kill, the same call goes on from there and ends with the
+    same bytes, whatever the number of readers.
 
     Parameters
     ----------
@@ -105,7 +116,20 @@ def predict_scene(
         Receives ``<scene>.classes.tif``, ``.confidence.tif`` and ``.reliance.tif``.
     resume
         Fingerprint: rows kept by another one are thrown away.
+
+    Raises
+    ------
+    PipelineError
+        If the scene has nothing of the area that is asked for.
+    SceneError
+        If an aligned raster cannot be read.
     """
+    area = scene_area(stack.geobox, bbox=options.bbox, aoi=options.aoi)
+    if area is None:
+        raise PipelineError(
+            f"scene '{stack.name}': found nothing of it in the area to map; wanted an overlap; correct `predict.bbox` "
+            "or `predict.aoi`, or leave the scene out of `predict.scenes`"
+        )
     parts, done = folder / f".{stack.name}.parts", folder / f".{stack.name}.done"
     known = map_names(
         folder, stack.name, with_reliance=options.reliance != "none", with_probability=options.probabilities
@@ -115,13 +139,14 @@ def predict_scene(
     done.unlink(missing_ok=True)
     _start(parts, resume)
     grid = WindowGrid(
-        rows=stack.geobox.shape[0], cols=stack.geobox.shape[1], tile=options.tile, overlap=options.overlap
-    )
-    _predict_rows(stack, predictor, grid, options=options, parts=parts)
+        rows=area.geobox.shape[0], cols=area.geobox.shape[1], tile=options.tile, overlap=options.overlap,
+        halo=options.chosen_halo,
+    )  # fmt: skip
+    _predict_rows(stack, predictor, grid, area=area, options=options, parts=parts)
     files = write_maps(
-        stack,
+        replace(stack, geobox=area.geobox),
         (_load_part(parts, row) for row in range(grid.row_count)),
-        reliance_grid=reliance_grid(stack.geobox, options.reliance_tile),
+        reliance_grid=reliance_grid(area.geobox, options.reliance_tile),
         modalities=predictor.network.modalities,
         classes=predictor.classes,
         tags=_reliance_tags(predictor, stack, options),
@@ -182,100 +207,101 @@ def _start(parts: Path, resume: str) -> None:
 
 
 def _predict_rows(
-    stack: AlignedStack, predictor: Predictor, grid: WindowGrid, *, options: PredictOptions, parts: Path
+    stack: AlignedStack, predictor: Predictor, grid: WindowGrid, *, area: Area, options: PredictOptions, parts: Path
 ) -> None:
     todo = [row for row in range(grid.row_count) if not _part(parts, row).is_file()]
     if not todo:
         return
-    reader = StackReader(stack)
-    blender = RowBlender(grid, channels=len(predictor.classes))
     # Rows that a window row shares with the one before it need that one's weights: begin one row earlier.
     first = max(0, todo[0] - 1)
     if first:
         log.info("scene '%s': going on at window row %d of %d", stack.name, todo[0], grid.row_count)
-    for row in track(range(first, grid.row_count), f"predict {stack.name}", total=grid.row_count - first):
-        sums, counts, valid = _window_row(stack, predictor, grid, row, reader=reader, blender=blender, options=options)
-        probability, covered = blender.finish(row)
-        if row < todo[0]:
-            continue
-        top, last = grid.finished_rows(row)
-        seen = covered & _any_valid(reader, top, last - top, width=grid.cols)
-        values = np.array([item.value for item in predictor.classes], dtype=np.uint8)
-        band = Band(
-            classes=np.where(seen, values[probability.argmax(axis=0)], IGNORE).astype(np.uint8),
-            confidence=np.where(seen, probability.max(axis=0), np.nan).astype(np.float32),
-            reliance=tile_shares(sums, counts) if valid else np.full(sums.shape, np.nan, np.float32),
-            probability=quantised(probability, seen) if options.probabilities else None,
-        )
-        _save_part(parts, row, band)
+    stream = WindowStream(
+        stack=stack, area=area, grid=grid, tensors=partial(predictor.tensors, stack.name),
+        batch_size=options.batch_size or _batch_size(predictor.device), readers=options.readers,
+    )  # fmt: skip
+    answers = WindowAnswers(
+        network=predictor.network, prior=predictor.prior, reliance=options.reliance,
+        precision=options.precision, augment=options.augment,
+    )  # fmt: skip
+    rows = _Rows(grid, predictor, options=options, parts=parts, first=todo[0])
+    total = (grid.row_count - first) * stream.strips_a_row
+    with contextlib.closing(stream.strips(first)) as strips, WriteBehind(most=MOST_WAITING) as behind:
+        for strip in track(strips, f"predict {stack.name}", total=total):
+            for batch in strip.batches:
+                probability, phi = answers(batch.tensors)
+                behind(rows.add, replace(batch, tensors={}), probability, phi)  # inputs are not kept while it waits
+            if strip.is_last:
+                behind(rows.finish, strip.row)
 
 
-def _window_row(
-    stack: AlignedStack,
-    predictor: Predictor,
-    grid: WindowGrid,
-    row: int,
-    *,
-    reader: StackReader,
-    blender: RowBlender,
-    options: PredictOptions,
-) -> tuple[NDArray[np.float32], NDArray[np.int32], bool]:
-    """Predict a row of windows into the blender; return |phi| sums and counts a tile, and whether there are any."""
-    modalities, edge = len(predictor.network.modalities), grid.stride // options.reliance_tile
-    sums = np.zeros((modalities, edge, grid.col_count * edge), dtype=np.float32)
-    counts = np.zeros((edge, grid.col_count * edge), dtype=np.int32)
-    for batch in _batches(grid, row, reader=reader, size=options.batch_size or _batch_size(predictor.device)):
-        windows = [window for _, window in batch]
-        probability, phi = _forward(predictor, stack.name, windows, reliance=options.reliance)
-        for (col, window), chance, shares in zip(batch, probability, phi, strict=True):
-            blender.add(col, chance)
-            core = slice(grid.margin, grid.margin + grid.stride)
-            valid = np.any(list(window.valid.values()), axis=0)[core, core]
+class _Rows:
+    """Blends answers into the rows of a map and keeps each row of windows as soon as it is final."""
+
+    def __init__(
+        self, grid: WindowGrid, predictor: Predictor, *, options: PredictOptions, parts: Path, first: int
+    ) -> None:
+        self._grid, self._predictor, self._parts, self._first = grid, predictor, parts, first
+        self._tile, self._with_reliance = options.reliance_tile, options.reliance != "none"
+        self._with_probability = options.probabilities
+        self._blender = RowBlender(grid, channels=len(predictor.classes))
+        self._clear()
+
+    def _clear(self) -> None:
+        edge = self._grid.stride // self._tile
+        shape = (edge, self._grid.col_count * edge)
+        self._sums = np.zeros((len(self._predictor.network.modalities), *shape), dtype=np.float32)
+        self._counts = np.zeros(shape, dtype=np.int32)
+
+    def add(self, batch: WindowBatch, probability: NDArray[np.float32], phi: NDArray[np.float32]) -> None:
+        """Add a batch of the current row: probabilities to blend, |phi| by tile of the windows' cores."""
+        grid = self._grid
+        core, edge = slice(grid.margin, grid.margin + grid.stride), grid.stride // self._tile
+        for col, seen, chance, shares in zip(batch.cols, batch.seen, probability, phi, strict=True):
+            self._blender.add(col, chance, seen=seen)
+            if not self._with_reliance:
+                continue
             left = (col + grid.margin) // grid.stride * edge
             at = (slice(None), slice(left, left + edge))
-            sums[:, *at], counts[at] = tile_sums(shares[:, core, core], valid, tile=options.reliance_tile)
-    rows = -(-min(grid.stride, grid.rows - row * grid.stride) // options.reliance_tile)
-    cols = -(-grid.cols // options.reliance_tile)
-    return sums[:, :rows, :cols], counts[:rows, :cols], options.reliance != "none"
+            self._sums[:, *at], self._counts[at] = tile_sums(
+                shares[:, core, core], seen[core, core], tile=self._tile
+            )  # fmt: skip
+
+    def finish(self, row: int) -> None:
+        """Close a row of windows and keep what is final, unless it was kept before."""
+        grid = self._grid
+        probability, seen = self._blender.finish(row)
+        if row >= self._first:
+            rows = -(-min(grid.stride, grid.rows - row * grid.stride) // self._tile)
+            cols = -(-grid.cols // self._tile)
+            sums, counts = self._sums[:, :rows, :cols], self._counts[:rows, :cols]
+            band = _finished_band(self._predictor, probability, seen, sums if self._with_reliance else None, counts)
+            if self._with_probability:
+                band = replace(band, probability=quantised(probability, seen))
+            _save_part(self._parts, row, band)
+        self._clear()
 
 
-def _batches(grid: WindowGrid, row: int, *, reader: StackReader, size: int) -> Iterator[list[tuple[int, StackWindow]]]:
-    """Yield the windows of a row that hold data, with their first column, some at a time."""
-    batch: list[tuple[int, StackWindow]] = []
-    for top, left in grid.origins(row):
-        window = reader.read(top, left, height=grid.tile, width=grid.tile)
-        if any(mask.any() for mask in window.valid.values()):
-            batch.append((left, window))
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-@torch.inference_mode()
-def _forward(
-    predictor: Predictor, scene: str, windows: Sequence[StackWindow], *, reliance: Method | Literal["none"]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    tensors, network = predictor.tensors(scene, windows), predictor.network
-    features = network.encode(tensors["image"], valid=tensors["valid"], available=tensors["available"])
-    logits = network.decode(network.fuse(features, tensors["available"]), size=features.size)
-    phi = torch.zeros(len(windows), len(network.modalities), *features.size)
-    if reliance != "none":
-        phi = contributions(
-            network, features, tensors["available"], full=logits, prior=predictor.prior, method=reliance
-        )
-    return logits.softmax(dim=1).float().cpu().numpy(), phi.float().cpu().numpy()
+def _finished_band(
+    predictor: Predictor,
+    probability: NDArray[np.float32],
+    seen: NDArray[np.bool_],
+    sums: NDArray[np.float32] | None,
+    counts: NDArray[np.int32],
+) -> Band:
+    """Make the rows of a map from blended probabilities, where something was seen, and |phi| sums and counts a tile."""
+    values = np.array([item.value for item in predictor.classes], dtype=np.uint8)
+    undefined = np.full((len(predictor.network.modalities), *counts.shape), np.nan, dtype=np.float32)
+    return Band(
+        classes=np.where(seen, values[probability.argmax(axis=0)], IGNORE).astype(np.uint8),
+        confidence=np.where(seen, probability.max(axis=0), np.nan).astype(np.float32),
+        reliance=undefined if sums is None else tile_shares(sums, counts),
+    )
 
 
 def _batch_size(device: torch.device) -> int:
     # Measured on two cores: 4 windows of 256 px a call take five times as long as 4 calls of one window.
     return 1 if device.type == "cpu" else 8
-
-
-def _any_valid(reader: StackReader, top: int, height: int, *, width: int) -> NDArray[np.bool_]:
-    window = reader.read(top, 0, height=height, width=width)
-    return np.any(list(window.valid.values()), axis=0)
 
 
 def _part(parts: Path, row: int) -> Path:

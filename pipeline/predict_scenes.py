@@ -2,13 +2,18 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+import torch
 
 from ..datasets.stack import IGNORE, AlignedStack
+from ..models.receptive_field import receptive_field
+from .area import scene_area
+from .errors import PipelineError
 from .map_companions import write_companions
 from .map_files import MapFiles
 from .planted import planted_shares
@@ -16,8 +21,12 @@ from .predict import Predictor, check_bands, predict_scene
 from .stage_options import PredictOptions
 from .trust import trust_words
 from .trust_maps import write_trust
+from .window_answers import check_precision
 
 log = logging.getLogger(__name__)
+
+#: Share of an answer that may come from beyond a window's margin before that is said.
+MOST_BEYOND = 0.05
 
 
 def predict_scenes(
@@ -36,23 +45,35 @@ def predict_scenes(
 
     Returns
     -------
-    The files, and by scene: class shares, mean confidence, mean reliance share a modality, share of indeterminate
-    tiles, agreement with planted truth where there is one, and ``trust``
-    (:func:`~equipoise.pipeline.trust_maps.write_trust`) with its ``words``.
+    The files; and how far the network looks beside how far windows reach, and by scene: class shares, mean confidence,
+    mean reliance share a modality, share of indeterminate tiles, agreement with planted truth where there is one, and
+    ``trust`` (:func:`~equipoise.pipeline.trust_maps.write_trust`) with its ``words``.
+
+    Raises
+    ------
+    PipelineError
+        If the device cannot work at the precision, or no scene lies in the area that is asked for.
     """
     if predictor.approximate and options.reliance != "none":
         log.warning(
             "the model was not trained with subset sampling: its reliance maps are extrapolations, tagged approximate"
         )
+    check_precision(options.precision, predictor.device)
+    context = _context(predictor, options)
     outputs: list[Path] = []
     figures: dict[str, Any] = {}
     temperature, predictor = predictor.temperature, predictor.calibrated()
     for given in stacks:
+        area = scene_area(given.geobox, bbox=options.bbox, aoi=options.aoi)
+        if area is None:
+            log.warning("scene '%s': nothing of it lies in the area to map; it is left out", given.name)
+            continue
         check_bands(given, predictor)
         stack = given.of_modalities(predictor.network.modalities)
         files = predict_scene(stack, predictor, options=options, folder=folder, resume=resume)
         outputs.extend(files.all)
-        figures[stack.name] = _describe(stack, files, predictor, options, informative.get(stack.name))
+        mapped = replace(stack, geobox=area.geobox)
+        figures[stack.name] = _describe(mapped, files, predictor, options, informative.get(stack.name))
         trust = None
         if files.reliance is not None and options.trust is not None:
             trust, summary = write_trust(
@@ -61,13 +82,43 @@ def predict_scenes(
             )  # fmt: skip
             outputs.extend(trust.all)
             figures[stack.name]["trust"] = {**summary, "words": trust_words(summary)}
-        outputs.extend(write_companions(stack, files, trust, predictor, model=model))
+        outputs.extend(write_companions(mapped, files, trust, predictor, model=model))
+    if stacks and not figures:
+        raise PipelineError(
+            f"found none of {len(stacks)} scene(s) in the area to map; wanted one at least; correct `predict.bbox` or "
+            "`predict.aoi`"
+        )
     return outputs, {
         "scenes": figures,
+        "context": context,
         "modalities": list(predictor.network.modalities),
         "temperature": temperature,
         "classes": [item.model_dump() for item in predictor.classes],
     }
+
+
+def _context(predictor: Predictor, options: PredictOptions) -> dict[str, Any]:
+    """Compare how far the network looks with how far windows reach beyond what is used of them."""
+    edge = min(256, max(64, options.tile // 64 * 64))
+    generator = torch.Generator().manual_seed(0)
+    noise = {
+        item.name: torch.randn(1, len(item.bands), edge, edge, generator=generator).to(predictor.device)
+        for item in predictor.normaliser.modalities
+    }
+    field = receptive_field(predictor.network, noise)
+    margin = options.overlap // 2
+    figures = {
+        "radius_px": field.radius, "reaches_border": field.reaches_border, "halo_px": options.chosen_halo,
+        "margin_px": margin, "beyond_margin": round(field.beyond(margin), 6),
+    }  # fmt: skip
+    if figures["beyond_margin"] > MOST_BEYOND:
+        log.warning(
+            "the network takes %.0f %% of an answer from farther than the %d px that windows reach beyond their cores: "
+            "neighbouring windows may differ; raise `predict.overlap`", 100 * field.beyond(margin), margin,
+        )  # fmt: skip
+    elif field.reaches_border or field.radius > options.chosen_halo:
+        log.info("the network looks %d px far: with a halo that wide, windows would not differ at all", field.radius)
+    return figures
 
 
 def _describe(
@@ -76,15 +127,18 @@ def _describe(
     record: dict[str, Any] = {"missing": dict(stack.missing), **_map_shares(files, predictor)}
     if files.reliance is None:
         return record
-    with rasterio.open(files.reliance) as source:
-        shares = source.read()
-    defined = np.isfinite(shares).all(axis=0)
     names = predictor.network.modalities
+    total, defined, tiles = np.zeros(len(names)), 0, 0
+    with rasterio.open(files.reliance) as source:
+        for _, window in source.block_windows(1):
+            shares = source.read(window=window)
+            known = np.isfinite(shares).all(axis=0)
+            total += shares[:, known].sum(axis=1, dtype=np.float64)
+            defined, tiles = defined + int(known.sum()), tiles + known.size
     record["reliance"] = {
-        name: float(layer[defined].mean()) if defined.any() else None
-        for name, layer in zip(names, shares, strict=True)
+        name: float(value / defined) if defined else None for name, value in zip(names, total, strict=True)
     }  # fmt: skip
-    record["undefined_tiles"] = float(1 - defined.mean())
+    record["undefined_tiles"] = float(1 - defined / tiles)
     if informative is not None:
         record["planted"] = planted_shares(
             files.reliance, informative, stack.geobox, modalities=names, tile=options.reliance_tile

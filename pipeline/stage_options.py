@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
 
 from .degradation_options import DegradationOptions
 from .options import Options, Share, Slug
@@ -218,10 +218,31 @@ class PredictOptions(Options):
 
     model: Path | None = Field(None, description="Model folder; null: the one that this run trains.")
     scenes: list[str] | None = Field(None, description="Scene names; null: all.")
+    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
+        None,
+        description="Map no more than this: min x, min y, max x, max y; longitude and latitude where all four can be "
+        "such, else in the scene's CRS. null: all.",
+    )
+    aoi: Path | None = Field(
+        None, description="Map no more than the polygons in this vector file (GeoJSON or another); null: all."
+    )
     tile: int = Field(256, ge=32, description="Edge of the windows given to the network, px.")
-    overlap: int = Field(64, ge=0, description="Overlap over which neighbouring windows are blended, px.")
+    overlap: int = Field(64, ge=0, description="Px that neighbouring windows share.")
+    halo: int | None = Field(
+        None,
+        ge=0,
+        description="Px along a window's border whose answers are not used; over the rest of the overlap "
+        "neighbours are blended. null: a quarter of the overlap.",
+    )
     batch_size: int | None = Field(
         None, ge=1, description="Windows a network call; null: 1 on the CPU (fits its caches), 8 on a GPU."
+    )
+    readers: int = Field(2, ge=1, le=64, description="Threads that read windows while the network works.")
+    precision: Annotated[Literal["32", "bf16", "fp16"], BeforeValidator(_word)] = Field(
+        "32", description="Of the network's activations, bits; probabilities and blending stay in 32 bits."
+    )
+    augment: Literal["none", "flips"] = Field(
+        "none", description="flips: mean answer over a window's four reflections, at four times the cost."
     )
     reliance: Literal["none", "leave_one_out", "shapley"] = Field(
         "shapley",
@@ -242,14 +263,25 @@ class PredictOptions(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> "PredictOptions":
+        if self.bbox is not None and (self.bbox[0] >= self.bbox[2] or self.bbox[1] >= self.bbox[3]):
+            raise ValueError(f"bbox is {self.bbox}; wanted min x, min y, max x, max y, each minimum below its maximum")
+        if self.bbox is not None and self.aoi is not None:
+            raise ValueError("bbox and aoi are both set; wanted one of them; set the other to null")
         if self.overlap % 2 or self.overlap > self.tile // 2:
             raise ValueError(f"overlap is {self.overlap}; wanted an even number of at most tile / 2 ({self.tile // 2})")
+        if self.halo is not None and self.halo > self.overlap // 2:
+            raise ValueError(f"halo is {self.halo}; wanted at most overlap / 2 ({self.overlap // 2})")
         if (self.tile - self.overlap) % self.reliance_tile:
             raise ValueError(
                 f"tile - overlap is {self.tile - self.overlap}; wanted a multiple of reliance_tile "
                 f"({self.reliance_tile})"
             )
         return self
+
+    @property
+    def chosen_halo(self) -> int:
+        """The halo, with the choice that is left open made."""
+        return self.overlap // 4 if self.halo is None else self.halo
 
 
 class ReportOptions(Options):

@@ -115,16 +115,25 @@ class Run:
             }  # fmt: skip
         if stage == "tile":
             return {"options": config.tile.model_dump(mode="json"), "task": config.task, "seed": config.seed}
-        if stage == "predict" and config.predict.model is not None:
-            from ..models.checkpoint import model_digest
-
-            options = config.predict.model_dump(mode="json", exclude={"device"})
-            return {"options": options, "model": model_digest(config.predict.model), "size": config.tile.patch_size}
+        if stage == "predict":
+            return self._predict_parts()
         options = getattr(config, stage).model_dump(mode="json", exclude={"device", "workers", "logs"})
         if stage == "train":
             meter = config.evaluate.model_dump(include={"rolls", "bootstrap"})
             return {"options": options, "seed": config.seed, "meter": meter}
         return {"options": options, "name": config.name}
+
+    def _predict_parts(self) -> Mapping[str, Any]:
+        wanted = self.config.predict
+        parts = {
+            "options": wanted.model_dump(mode="json", exclude={"device", "readers"}), "name": self.config.name,
+            "aoi": None if wanted.aoi is None else self.folder.hash_inputs([wanted.aoi]),
+        }  # fmt: skip
+        if wanted.model is None:
+            return parts
+        from ..models.checkpoint import model_digest
+
+        return {**parts, "model": model_digest(wanted.model), "size": self.config.tile.patch_size}
 
     def _coregister(self) -> Work:
         from .coregister import coregister

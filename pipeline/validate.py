@@ -4,6 +4,7 @@ from ..datasets.errors import DatasetError
 from ..datasets.integrity import verify_product
 from ..datasets.labels import read_labels
 from ..datasets.scene import Scene, check_scene
+from .acquire_options import read_area
 from .config import Config
 from .coregister import open_modality, reference_grid, require_overlap
 from .errors import PipelineError
@@ -22,6 +23,11 @@ def validate_inputs(config: Config) -> tuple[list[str], int]:
     except PipelineError as error:
         return [str(error)], len(config.scenes)
     problems: list[str] = []
+    if config.predict.aoi is not None:
+        try:
+            read_area(config.predict.aoi)
+        except PipelineError as error:
+            problems.append(str(error))
     for scene in track(scenes, "validate", total=len(scenes)):
         problems.extend(_problems(scene, config))
     return problems, len(scenes)

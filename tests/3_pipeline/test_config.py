@@ -103,11 +103,23 @@ def test_every_problem_is_in_the_one_line():
         ({"predict": {"overlap": 63}}, ["overlap is 63", "even"]),
         ({"predict": {"tile": 64, "overlap": 48}}, ["overlap is 48", "at most tile / 2"]),
         ({"predict": {"tile": 256, "overlap": 64, "reliance_tile": 50}}, ["192", "multiple of reliance_tile (50)"]),
+        ({"predict": {"overlap": 64, "halo": 33}}, ["halo is 33", "at most overlap / 2 (32)"]),
+        ({"predict": {"precision": "int8"}}, ["predict.precision", "'32', 'bf16' or 'fp16'"]),
+        ({"predict": {"augment": "rotations"}}, ["predict.augment", "'none' or 'flips'"]),
+        ({"predict": {"readers": 0}}, ["predict.readers", "greater than or equal to 1"]),
+        ({"predict": {"bbox": [3, 2, 1, 4]}}, ["bbox is (3.0, 2.0, 1.0, 4.0)", "each minimum below its maximum"]),
+        ({"predict": {"bbox": [1, 2, 3]}}, ["bbox", "found no"]),
+        ({"predict": {"bbox": [1, 2, 3, 4], "aoi": "a.geojson"}}, ["bbox and aoi are both set"]),
     ],
 )
 def test_values_that_do_not_fit_say_what_was_found_and_wanted(changes, words):
     message = _refused(_record(**changes))
     assert [word for word in words if word not in message] == []
+
+
+def test_the_area_of_a_map_is_beside_the_configuration():
+    predict = parse_config(_record(predict={"aoi": "a.geojson"}), origin=ORIGIN).predict
+    assert predict.aoi == ORIGIN.parent.resolve() / "a.geojson"
 
 
 def test_a_precision_may_be_a_number():

@@ -14,7 +14,8 @@ def grids(draw, *, most=70):
     tile = draw(st.integers(max(2 * overlap, 2), 40))
     # One row or column, primes, exact multiples and sizes far below a window all occur.
     size = st.one_of(st.sampled_from([1, 2, 7, 13, 31, 61]), st.integers(1, most))
-    return WindowGrid(rows=draw(size), cols=draw(size), tile=tile, overlap=overlap)
+    halo = draw(st.integers(0, overlap // 2))
+    return WindowGrid(rows=draw(size), cols=draw(size), tile=tile, overlap=overlap, halo=halo)
 
 
 def _cut(image, row, col, tile):
@@ -78,9 +79,12 @@ def test_cores_tile_the_scene(grid):
 @given(overlap=st.integers(0, 40).map(lambda half: 2 * half), data=st.data())
 def test_the_weights_of_neighbours_sum_to_one(overlap, data):
     tile = data.draw(st.integers(max(2 * overlap, 1), 2 * overlap + 50))
-    profile = blend_profile(tile, overlap)
+    halo = data.draw(st.integers(0, overlap // 2))
+    profile = blend_profile(tile, overlap, halo)
     assert profile.shape == (tile,)
-    assert (profile > 0).all()
+    assert (profile[halo : tile - halo] > 0).all()
+    assert (profile[:halo] == 0).all()
+    assert (profile[tile - halo :] == 0).all()
     stride = tile - overlap
     total = np.zeros(stride * 3 + overlap)
     for number in range(3):
@@ -114,3 +118,30 @@ def test_what_no_window_covers_is_reported():
     assert not covered[:, :16].any()
     assert not covered[:, 32:].any()
     assert (values[0][~covered] == 0).all()
+
+
+@given(grid=grids(), seed=st.integers(0, 2**32 - 1))
+def test_what_is_said_in_the_halo_counts_for_nothing(grid, seed):
+    """Windows whose answers are wrong there, and there only, still give the image."""
+    rng = np.random.default_rng(seed)
+    image = rng.random((1, grid.rows, grid.cols), np.float32)
+    inner = np.zeros((grid.tile, grid.tile), bool)
+    inner[grid.halo : grid.tile - grid.halo, grid.halo : grid.tile - grid.halo] = True
+    blender, parts = RowBlender(grid, channels=1), []
+    for row in range(grid.row_count):
+        for top, left in grid.origins(row):
+            wrong = rng.normal(0, 1000, (1, grid.tile, grid.tile)).astype(np.float32)
+            blender.add(left, np.where(inner, _cut(image, top, left, grid.tile), wrong))
+        parts.append(blender.finish(row)[0])
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), image, atol=1e-5)
+
+
+def test_only_what_was_seen_is_seen():
+    grid = WindowGrid(rows=20, cols=32, tile=16, overlap=0)
+    blender = RowBlender(grid, channels=1)
+    seen = np.zeros((16, 16), bool)
+    seen[3:5, 2:9] = True
+    blender.add(16, np.ones((1, 16, 16), np.float32), seen=seen)
+    found = blender.finish(0)[1]
+    np.testing.assert_array_equal(found[:, 16:], seen)
+    assert not found[:, :16].any()

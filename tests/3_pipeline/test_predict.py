@@ -4,17 +4,23 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.features import geometry_mask
+from shapely.geometry import Polygon
 
+from equipoise.datasets.errors import SceneError
 from equipoise.models.network import FusionUNet, NetworkSpec
+from equipoise.models.receptive_field import receptive_field
 from equipoise.pipeline import predict as module
 from equipoise.pipeline.errors import PipelineError
 from equipoise.pipeline.predict import check_bands, predict_scene, reliance_grid
@@ -95,6 +101,90 @@ def uninterrupted(stack, predictor, tmp_path_factory):
 def test_the_batch_size_changes_nothing(stack, predictor, uninterrupted, tmp_path, batch_size):
     options = OPTIONS.model_copy(update={"batch_size": batch_size})
     _assert_same(_maps(stack, predictor, tmp_path, options=options)[1], uninterrupted[1])
+
+
+@pytest.mark.parametrize("readers", [1, 3, 5])
+def test_the_number_of_readers_changes_no_byte(stack, predictor, uninterrupted, tmp_path, readers):
+    options = OPTIONS.model_copy(update={"readers": readers})
+    files, _ = _maps(stack, predictor, tmp_path, options=options)
+    for old, new in zip(uninterrupted[0].all, files.all, strict=True):
+        assert new.read_bytes() == old.read_bytes(), new.name
+
+
+def test_with_a_halo_as_wide_as_the_network_looks_windows_agree(stack, predictor, tmp_path):
+    """The scene cut into windows is mapped as in one piece; with a narrower halo it is not."""
+    image = {name: torch.randn(1, count, 128, 128) for name, count in BANDS.items()}
+    radius = receptive_field(predictor.network, image).radius
+    assert radius <= 32
+    cut = {"overlap": 64, "reliance_tile": 8}
+    _, whole = _maps(stack, predictor, tmp_path / "whole", options=OPTIONS.model_copy(update={"tile": 256, **cut}))
+    _, exact = _maps(stack, predictor, tmp_path / "exact", options=OPTIONS.model_copy(
+        update={"tile": 128, "halo": 32, **cut}))  # fmt: skip
+    _assert_same(exact, whole)
+    _, near = _maps(stack, predictor, tmp_path / "near", options=OPTIONS.model_copy(
+        update={"tile": 128, "halo": 0, **cut}))  # fmt: skip
+    assert np.nanmax(np.abs(near["confidence"] - whole["confidence"])) > 1e-4
+
+
+def test_the_stage_says_how_far_the_network_looks(stack, predictor, tmp_path, caplog):
+    wide = OPTIONS.model_copy(update={"tile": 128, "overlap": 64, "halo": 32})
+    _, figures = predict_scenes([stack], predictor, options=wide, informative={}, folder=tmp_path, resume="one")
+    assert figures["context"]["radius_px"] <= 32
+    assert figures["context"]["beyond_margin"] == 0
+    assert not caplog.records
+    narrow = OPTIONS.model_copy(update={"overlap": 16, "tile": 64})
+    _, figures = predict_scenes([stack], predictor, options=narrow, informative={}, folder=tmp_path, resume="two")
+    assert figures["context"]["beyond_margin"] > 0.05
+    assert "neighbouring windows may differ; raise `predict.overlap`" in caplog.text
+
+
+def test_a_file_that_breaks_off_is_named_and_no_thread_is_left(write_stack, predictor, tmp_path):
+    stack = write_stack(tmp_path, _images(700, 90))
+    path = stack.present["sar"]
+    path.write_bytes(path.read_bytes()[:-150_000])
+    with pytest.raises(SceneError, match=r"scene 'place': found aligned rasters that cannot be read"):
+        _maps(stack, predictor, tmp_path / "maps")
+    assert not list((tmp_path / "maps").glob("*.tif*"))
+    assert {thread.name for thread in threading.enumerate() if "prefetch" in thread.name} == set()
+
+
+def test_a_part_of_a_scene_is_mapped_as_in_the_whole(write_stack, pixels, tmp_path):
+    stack = write_stack(tmp_path, _images(97, 131, bands={"eo": 3, "sar": 3}))
+    _, whole = _maps(stack, pixels, tmp_path / "whole")
+    west, north = stack.geobox.affine * (40, 21)
+    bbox = (west, north - 550, west + 630, north)
+    files, part = _maps(stack, pixels, tmp_path / "part", options=OPTIONS.model_copy(update={"bbox": bbox}))
+    for name in ("classes", "confidence"):
+        np.testing.assert_allclose(part[name][0], whole[name][0, 21:76, 40:103], atol=1e-5)
+    with rasterio.open(files.classes) as source:
+        assert source.transform == stack.geobox[21:76, 40:103].affine
+    assert part["reliance"].shape == (2, 7, 8)
+
+
+def test_outside_the_polygons_nothing_is_mapped(write_stack, pixels, tmp_path):
+    stack = write_stack(tmp_path, _images(97, 131, bands={"eo": 3, "sar": 3}))
+    _, whole = _maps(stack, pixels, tmp_path / "whole")
+    shape = Polygon([stack.geobox.affine * corner for corner in ((10, 5), (120, 30), (15, 90))])
+    gpd.GeoDataFrame(geometry=[shape], crs=str(stack.geobox.crs)).to_file(tmp_path / "aoi.gpkg")
+    options = OPTIONS.model_copy(update={"aoi": tmp_path / "aoi.gpkg"})
+    outputs, figures = predict_scenes(
+        [stack], pixels, options=options, informative={}, folder=tmp_path / "part", resume="one"
+    )  # fmt: skip
+    with rasterio.open(outputs[0]) as source:
+        found = source.read(1)
+        inside = geometry_mask([shape], found.shape, source.transform, invert=True)
+    assert found.shape == (85, 110)
+    # The outline has been to longitude and latitude and back: a centre on its very edge may fall to either side.
+    assert (found != np.where(inside, whole["classes"][0, 5:90, 10:120], 255)).sum() <= 3
+    assert figures["scenes"]["place"]["mapped_share"] == pytest.approx(inside.mean(), abs=1e-3)
+
+
+def test_scenes_outside_the_area_are_left_out(write_stack, pixels, tmp_path, caplog):
+    stack = write_stack(tmp_path, _images(40, 40, bands={"eo": 3, "sar": 3}))
+    options = OPTIONS.model_copy(update={"bbox": (0.0, 0.0, 0.1, 0.1)})
+    with pytest.raises(PipelineError, match=r"none of 1 scene\(s\) in the area"):
+        predict_scenes([stack], pixels, options=options, informative={}, folder=tmp_path, resume="one")
+    assert "scene 'place': nothing of it lies in the area to map" in caplog.text
 
 
 def test_the_window_changes_nothing_for_a_network_that_sees_pixels(write_stack, pixels, tmp_path):
@@ -340,6 +430,76 @@ def test_the_figures_describe_the_maps(stack, predictor, tmp_path):
     with rasterio.open(tmp_path / "place.confidence.tif") as source:
         assert found["mean_confidence"] == pytest.approx(np.nanmean(source.read(1)), rel=1e-4)
     assert sum(found["reliance"].values()) == pytest.approx(1, abs=1e-4)
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[2])
+import conftest
+from equipoise.datasets.stack import AlignedStack
+from equipoise.pipeline.stage_options import PredictOptions
+from equipoise.pipeline.predict import predict_scene
+
+stack = AlignedStack.load(Path(sys.argv[1]) / "stack.json")
+predictor = conftest.make_predictor.__wrapped__()(
+    conftest.PixelNetwork(("eo", "sar")), bands={"eo": 3, "sar": 3}, classes=3)
+options = PredictOptions(tile=64, overlap=32, reliance_tile=8, device="cpu", readers=3)
+
+
+def begin(folder):
+    folder.mkdir(exist_ok=True)
+    if child := os.fork():
+        return child
+    torch.set_num_threads(1)
+    predict_scene(stack, predictor, options=options, folder=folder, resume="one")
+    os._exit(0)
+
+
+def end(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def parts(folder):
+    return len(list(folder.glob(".place.parts/row-*.npz")))
+
+
+# Nothing has been computed in this process yet: a fork of it is a process of its own.
+moments = {
+    "early": lambda folder: parts(folder) >= 1,
+    "late": lambda folder: parts(folder) >= 9,
+    "writing": lambda folder: any(folder.glob(".place.*.tiled.tif")),
+}
+assert end(begin(Path(sys.argv[1]) / "whole")) == 0
+for name, there in moments.items():
+    folder = Path(sys.argv[1]) / name
+    child = begin(folder)
+    until = time.monotonic() + 120
+    while not there(folder) and time.monotonic() < until:
+        time.sleep(0.0005)
+    os.kill(child, 9)
+    assert end(child) == -9, "too late: it was over"
+    print(name, parts(folder), len(list(folder.glob("[!.]*.tif"))), flush=True)
+    assert end(begin(folder)) == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes that are killed are forks")
+def test_after_kill_9_at_three_moments_the_same_bytes_are_written(write_stack, tmp_path):
+    write_stack(tmp_path, _images(600, 100, bands={"eo": 3, "sar": 3})).save(tmp_path / "stack.json")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path), str(Path(__file__).parent)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    kept = {name: int(count) for name, count, _ in (line.split() for line in done.stdout.splitlines())}
+    assert 1 <= kept["early"] < kept["late"] <= kept["writing"] == 19
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    for moment in kept:
+        assert sorted(path.name for path in (tmp_path / moment).iterdir()) == names
+        for name in names:
+            assert (tmp_path / moment / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (moment, name)
 
 
 THIN = """

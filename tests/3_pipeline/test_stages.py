@@ -51,6 +51,8 @@ def test_nothing_is_done_twice(bind):
         ({"name": "another"}, 3),
         ({"report": {"title": "another"}}, 5),
         ({"predict": {"reliance": "none"}}, 4),
+        ({"predict": {"precision": "bf16"}}, 4),
+        ({"predict": {"readers": 5}}, 5),
         ({"evaluate": {"single_modality": True}}, 3),
         ({"evaluate": {"rolls": 2}}, 2),
         ({"train": {"epochs": 4}}, 2),
@@ -66,6 +68,14 @@ def test_a_changed_option_touches_its_stage_and_what_follows(bind, changes, kept
     if changes.get("evaluate") == {"single_modality": True}:
         expected.add("predict")  # maps do not depend on the evaluation
     assert set(_unchanged(run)) == expected
+
+
+def test_the_area_of_the_maps_is_known_by_what_its_file_holds(bind, tmp_path):
+    area, marks = tmp_path / "area.geojson", []
+    for text in ("here", "there"):
+        area.write_text(text)
+        marks.append(bind(predict={"aoi": str(area)}).fingerprint("predict"))
+    assert marks[0] != marks[1]
 
 
 def test_changed_inputs_touch_everything(bind, light_record, embedded_scene, tmp_path):
