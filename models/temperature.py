@@ -1,13 +1,9 @@
-"""Temperature: one number that makes a network as sure as it is right, and a network whose answers it divides."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Temperature: one number that makes a network as sure as it is right."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import require
-from .features import Features
 from .losses import IGNORE
 
 #: Temperatures that are looked for: beyond them a network knows nothing, or was never wrong.
@@ -57,49 +53,3 @@ def fit_temperature(logits: Tensor, target: Tensor) -> float:
         else:
             high = middle
     return float(torch.tensor((low + high) / 2).exp())
-
-
-class TemperedNetwork(nn.Module):
-    """A network in the three steps whose logits are divided by a temperature.
-
-    Parameters
-    ----------
-    network
-        A :class:`~equipoise.models.three_steps.ThreeSteps`.
-    temperature
-        Above 0; more than 1 makes it less sure.
-    """
-
-    def __init__(self, network: Any, temperature: float) -> None:
-        super().__init__()
-        require(
-            0 < temperature < float("inf"), f"temperature {temperature}", "a number above 0", "train the model again"
-        )
-        self.network = network
-        self.temperature = temperature
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Names in the order of the columns of ``available``."""
-        names: tuple[str, ...] = self.network.modalities
-        return names
-
-    @property
-    def spec(self) -> Any:
-        """The network's description."""
-        return self.network.spec
-
-    def encode(self, image: Mapping[str, Tensor], *, valid: Mapping[str, Tensor], available: Tensor) -> Features:
-        """Return the features of each modality."""
-        features: Features = self.network.encode(image, valid=valid, available=available)
-        return features
-
-    def fuse(self, features: Features, available: Tensor) -> list[Tensor]:
-        """Join the features of the modalities that ``available`` lets through."""
-        fused: list[Tensor] = self.network.fuse(features, available)
-        return fused
-
-    def decode(self, fused: list[Tensor], *, size: tuple[int, int]) -> Tensor:
-        """Return logits (batch, class, ...), divided by the temperature."""
-        logits: Tensor = self.network.decode(fused, size=size)
-        return logits / self.temperature

@@ -19,7 +19,6 @@ from odc.geo.geobox import GeoBox
 
 from ..datasets.normalise import Normaliser
 from ..datasets.stack import IGNORE, AlignedStack, StackWindow
-from ..models.temperature import TemperedNetwork
 from .area import Area, scene_area
 from .errors import PipelineError
 from .map_files import Band, MapFiles, map_names, quantised, write_maps
@@ -58,7 +57,9 @@ class Predictor:
     approximate
         True where the network was not trained with subset sampling: its answers to subsets are extrapolations.
     temperature
-        What its logits are divided by so that it is as sure as it is right; fitted on the validation split.
+        What its logits are divided by so that it is as sure as it is right; fitted on the validation split. For
+        confidence alone: what the network says from some of its sensors was not calibrated, and reliance needs it as it
+        was learned.
     """
 
     network: Any
@@ -68,11 +69,6 @@ class Predictor:
     digest: str
     approximate: bool
     temperature: float = 1.0
-
-    def calibrated(self) -> "Predictor":
-        """Return the predictor of maps: the same answers, as sure as the temperature makes them."""
-        network = TemperedNetwork(self.network, self.temperature).eval()
-        return replace(self, network=network, temperature=1.0)
 
     @property
     def device(self) -> torch.device:
@@ -222,7 +218,7 @@ def _predict_rows(
     )  # fmt: skip
     answers = WindowAnswers(
         network=predictor.network, prior=predictor.prior, reliance=options.reliance,
-        precision=options.precision, augment=options.augment,
+        precision=options.precision, augment=options.augment, temperature=predictor.temperature,
     )  # fmt: skip
     rows = _Rows(grid, predictor, options=options, parts=parts, first=todo[0])
     total = (grid.row_count - first) * stream.strips_a_row

@@ -31,7 +31,6 @@ def predict_chips(
     ``reliance_<modality>`` (share of |Shapley contribution|, NaN where indeterminate), ``geometry``.
     """
     rows: list[dict[str, Any]] = []
-    predictor = predictor.calibrated()
     groups = [stacks[start : start + batch_size] for start in range(0, len(stacks), batch_size)]
     for group in track(groups, "predict", total=len(groups)):
         rows.extend(_classify(group, predictor, size=size))
@@ -82,7 +81,7 @@ def _classify(stacks: Sequence[AlignedStack], predictor: Predictor, *, size: int
     shares = contributions(network, features, available, full=logits, prior=predictor.prior).abs()
     total = shares.sum(dim=1, keepdim=True)
     shares = torch.where(total >= INDETERMINATE_BELOW, shares / total, torch.nan)
-    confidence, best = logits.softmax(dim=1).max(dim=1)
+    confidence, best = (logits / predictor.temperature).softmax(dim=1).max(dim=1)
     return [
         {
             "scene": stack.name,

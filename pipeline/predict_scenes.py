@@ -62,7 +62,6 @@ def predict_scenes(
     context = _context(predictor, options)
     outputs: list[Path] = []
     figures: dict[str, Any] = {}
-    temperature, predictor = predictor.temperature, predictor.calibrated()
     for given in stacks:
         area = scene_area(given.geobox, bbox=options.bbox, aoi=options.aoi)
         if area is None:
@@ -92,7 +91,7 @@ def predict_scenes(
         "scenes": figures,
         "context": context,
         "modalities": list(predictor.network.modalities),
-        "temperature": temperature,
+        "temperature": predictor.temperature,
         "classes": [item.model_dump() for item in predictor.classes],
     }
 

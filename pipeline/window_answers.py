@@ -79,6 +79,8 @@ class WindowAnswers:
         A name in :data:`PRECISIONS`; softmax, averages and contributions are float32 in any case.
     augment
         A name in :data:`FLIPS`.
+    temperature
+        Divides the logits that probabilities are made of; contributions are those of the network as it was trained.
     """
 
     network: Any
@@ -86,6 +88,7 @@ class WindowAnswers:
     reliance: Method | Literal["none"]
     precision: str = "32"
     augment: str = "none"
+    temperature: float = 1.0
 
     @torch.inference_mode()
     def __call__(self, tensors: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -105,22 +108,23 @@ class WindowAnswers:
         available, turns = tensors["available"], FLIPS[self.augment]
         kept: list[tuple[Features, Tensor]] = []
         probability: Tensor | None = None
+        trained: Tensor | None = None
         for axes in turns:
             features = network.encode(_flipped(tensors["image"], axes), valid=_flipped(tensors["valid"], axes),
                                       available=available)  # fmt: skip
             logits = network.decode(network.fuse(features, available), size=features.size)
-            chance = logits.softmax(dim=1).flip(axes) / len(turns)
-            probability = chance if probability is None else probability + chance
+            probability = _added(probability, (logits / self.temperature).softmax(dim=1).flip(axes) / len(turns))
             if self.reliance != "none":
+                trained = _added(trained, logits.softmax(dim=1).flip(axes) / len(turns))
                 kept.append((features, logits))
         assert probability is not None  # noqa: S101 (for the type checker)
-        if self.reliance == "none":
+        if trained is None or self.reliance == "none":
             empty = np.zeros((len(available), available.shape[1], *probability.shape[2:]), dtype=np.float32)
             return probability.cpu().numpy(), empty
         phi = torch.zeros(len(available), available.shape[1], *probability.shape[2:], device=probability.device)
         for axes, (features, logits) in zip(turns, kept, strict=True):
             # Each symmetry explains the mean answer: the contributions then sum to v(all) - v(none) of the mean.
-            full = logits if len(turns) == 1 else probability.flip(axes).log()
+            full = logits if len(turns) == 1 else trained.flip(axes).log()
             found = contributions(network, features, available, full=full, prior=self.prior, method=self.reliance)
             phi += found.flip(axes) / len(turns)
         return probability.cpu().numpy(), phi.cpu().numpy()
@@ -151,6 +155,10 @@ def check_precision(precision: str, device: torch.device) -> None:
             f"found a device, {device}, that does not work at precision {precision} ({reason}); wanted one that does; "
             "set `predict.precision: 32`"
         )
+
+
+def _added(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total + part
 
 
 def _flipped(tensors: Mapping[str, Tensor], axes: tuple[int, ...]) -> dict[str, Tensor]:

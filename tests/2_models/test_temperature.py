@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from equipoise.models.errors import ModelError
-from equipoise.models.network import FusionUNet, NetworkSpec
-from equipoise.models.temperature import HIGHEST, LOWEST, TemperedNetwork, fit_temperature
+from equipoise.models.temperature import HIGHEST, LOWEST, fit_temperature
 
 
 def _places(count=4000, *, factor=1.0, seed=0):
@@ -52,20 +51,3 @@ def test_the_search_ends_where_no_minimum_is():
     assert fit_temperature(logits, logits.argmin(dim=1)) == pytest.approx(HIGHEST, rel=1e-6)
     with pytest.raises(ModelError, match="not finite"):
         fit_temperature(logits.where(logits < 3, torch.nan), logits.argmax(dim=1))
-
-
-def test_a_tempered_network_answers_the_same_and_less_surely():
-    torch.manual_seed(0)
-    spec = NetworkSpec(modalities=("eo", "sar"), in_channels=(2, 1), classes=3, depth=1, decoder_channels=(4,))
-    network = FusionUNet(spec).eval()
-    tempered = TemperedNetwork(network, 2.0).eval()
-    image = {"eo": torch.randn(2, 2, 16, 16), "sar": torch.randn(2, 1, 16, 16)}
-    valid = {name: torch.ones(2, 16, 16, dtype=torch.bool) for name in image}
-    available = torch.tensor([[True, True], [True, False]])
-    features = tempered.encode(image, valid=valid, available=available)
-    logits = tempered.decode(tempered.fuse(features, available), size=features.size)
-    torch.testing.assert_close(logits, network(image, valid=valid, available=available) / 2)
-    assert (tempered.modalities, tempered.spec) == (network.modalities, spec)
-    for wrong in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ModelError, match="temperature"):
-            TemperedNetwork(network, wrong)

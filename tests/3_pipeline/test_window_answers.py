@@ -36,7 +36,7 @@ def tensors():
 
 
 def _answers(network, tensors, **options):
-    return WindowAnswers(network=network, prior=PRIOR, reliance=True, **options)(tensors)
+    return WindowAnswers(network=network, prior=PRIOR, reliance="shapley", **options)(tensors)
 
 
 @pytest.mark.parametrize("options", [{}, {"augment": "flips"}, {"precision": "bf16"}])
@@ -68,6 +68,19 @@ def test_the_mean_over_flips_is_that_of_four_answers(network, tensors):
             for axes in ((), (-1,), (-2,), (-2, -1))
         ]  # fmt: skip
     torch.testing.assert_close(found, torch.stack(each).mean(dim=0), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("augment", ["none", "flips"])
+def test_temperature_makes_answers_less_sure_and_leaves_reliance_alone(network, tensors, augment):
+    (sure, phi), (unsure, same) = (
+        _answers(network, tensors, augment=augment, temperature=value) for value in (1.0, 2.0)
+    )  # fmt: skip
+    assert (phi == same).all()
+    assert unsure.max(axis=1).mean() < sure.max(axis=1).mean()
+    if augment == "none":
+        with torch.no_grad():
+            logits = network(tensors["image"], valid=tensors["valid"], available=tensors["available"])
+        torch.testing.assert_close(torch.from_numpy(unsure), (logits / 2).softmax(dim=1), atol=1e-6, rtol=0)
 
 
 def test_bfloat16_changes_little(network, tensors):
