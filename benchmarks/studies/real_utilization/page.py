@@ -11,7 +11,8 @@ BEGIN, END = "<!-- table: benchmarks/studies/real_utilization/run.py -->", "<!--
 def write_page(record: Mapping[str, Any], page: Path) -> None:
     """Put the tables and the picture between their marks."""
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    picture = "![Wanted and measured shares; flood IoU under optical noise](figures/real_utilization.png)"
+    shown = "Wanted and measured shares" + ("; flood IoU under optical noise" if record["methods"] else "")
+    picture = f"![{shown}](figures/real_utilization.png)"
     compared = [*_methods(record), "", *_differences(record)] if record["methods"] else [MISSING]
     parts = [*_targets(record), "", *_plain(record), "", *compared, "", picture]
     page.write_text(f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
@@ -37,9 +38,9 @@ def _targets(record: Mapping[str, Any]) -> Iterator[str]:
         cells = [_mean_percent(runs, target) for target in wanted]
         yield f"| {task}, accuracy on test chips | " + " | ".join(cells) + " | | |"
     missed = [
-        f"{task}, {split}: " + ", ".join(f"{float(x):.0%} (nearest {100 * y:.1f} %)" for x, y in near.items())
-        for task, summed in record["arrived"].items() for split in ("validation", "test")
-        if (near := summed[split]["nearest_where_missed"])
+        f"{task}: " + ", ".join(f"{float(x):.0%} (nearest {100 * y:.1f} %)" for x, y in near.items())
+        for task, summed in record["arrived"].items()
+        if (near := summed["validation"]["nearest_where_missed"])
     ]  # fmt: skip
     alarms = sum(summed["hack_alarms"] for summed in record["arrived"].values())
     held = sum(summed["test"]["interval_holds_target"] for summed in record["arrived"].values())
@@ -47,10 +48,7 @@ def _targets(record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Hack alarms on test chips: {alarms} of {total} runs. Targets inside the test interval: {held} of {total}."
     if missed:
-        yield "Targets that some run missed by more than 2 points, with the nearest share of any run: " + "; ".join(
-            missed
-        )
-        yield "(shares of one table row)."
+        yield "Targets missed by more than 2 points on validation chips, with the nearest share: " + "; ".join(missed)
 
 
 def _plain(record: Mapping[str, Any]) -> Iterator[str]:
