@@ -223,7 +223,8 @@ def trust_words(summary: Mapping[str, Any]) -> list[str]:
         if share > 0:
             ordered = sorted(sensors.items(), key=lambda item: -item[1])
             names = ", ".join(name if len(ordered) == 1 else f"{name} {percent(part)}" for name, part in ordered)
-            lines.append(f"{percent(share)} {FLAG_NAMES[flag]} ({names}).")
+            part = percent(share)
+            lines.append(f"{part[0].upper()}{part[1:]} {FLAG_NAMES[flag]} ({names}).")
     if (share := summary["shares"][FLAG_NAMES[Flag.INDETERMINATE]]) > 0:
         lines.append(f"For {percent(share)} it cannot be told which sensor the prediction rests on.")
     return lines + [f"Not judged: {', '.join(summary['unknown'])}."] * bool(summary["unknown"])

@@ -252,5 +252,5 @@ def test_the_stage_tells_the_trust_in_words(scene, predictor, tmp_path):
 def test_little_is_not_told_as_nothing_and_nothing_mapped_is_said():
     shares = dict.fromkeys(FLAG_NAMES.values(), 0.0) | {"sound": 0.996, "rests on clouded data": 0.004}
     record = {"shares": shares, "sensors": {"rests on clouded data": {"eo": 0.003, "ir": 0.001}}, "unknown": []}
-    assert trust_words(record)[1] == "less than 1 % rests on clouded data (eo less than 1 %, ir less than 1 %)."
+    assert trust_words(record)[1] == "Less than 1 % rests on clouded data (eo less than 1 %, ir less than 1 %)."
     assert "Nothing was mapped" in trust_words({"shares": {}, "sensors": {}, "unknown": []})[0]
