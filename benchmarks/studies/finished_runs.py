@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ def kept(name: str, work: Work, *, folder: Path, mark: str) -> Found:
 def finish(works: Mapping[str, Work], *, folder: Path, mark: str) -> dict[str, Found]:
     """Do all runs that are not done, one a core at a time, and return what every run found, in order.
 
-    Each process does every n-th run; it is forked, since a run is a closure over data in memory, and runs with one
-    thread, so that figures do not depend on the machine's cores.
+    Each process takes the next run when it has done one; it is forked, since a run is a closure over data in memory,
+    and runs with one thread, so that figures do not depend on the machine's cores.
 
     Raises
     ------
@@ -52,9 +52,8 @@ def finish(works: Mapping[str, Work], *, folder: Path, mark: str) -> dict[str, F
     count = min(len(todo), os.cpu_count() or 1)
     if count > 1:
         fork = multiprocessing.get_context("fork")
-        processes = [
-            fork.Process(target=_each, args=(works, todo[first::count], folder, mark)) for first in range(count)
-        ]
+        turn = fork.Value("i", 0)
+        processes = [fork.Process(target=_each, args=(works, todo, turn, folder, mark)) for _ in range(count)]
         for process in processes:
             process.start()
         for process in processes:
@@ -64,6 +63,10 @@ def finish(works: Mapping[str, Work], *, folder: Path, mark: str) -> dict[str, F
     return {name: kept(name, work, folder=folder, mark=mark) for name, work in works.items()}
 
 
-def _each(works: Mapping[str, Work], names: Iterable[str], folder: Path, mark: str) -> None:
-    for name in names:
-        kept(name, works[name], folder=folder, mark=mark)
+def _each(works: Mapping[str, Work], names: Sequence[str], turn: Any, folder: Path, mark: str) -> None:
+    while True:
+        with turn.get_lock():
+            number, turn.value = turn.value, turn.value + 1
+        if number >= len(names):
+            return
+        kept(names[number], works[names[number]], folder=folder, mark=mark)
