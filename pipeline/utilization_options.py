@@ -26,7 +26,7 @@ class UtilizationOptions(Options):
         None,
         description="What the target teaches. head: decision layers after encoders that were trained alone and frozen; "
         "decoder: fusion and decoder; all: encoders, too, at a fifth of the learning rate; null: all, or decoder for "
-        "network: early.",
+        "mu_matched and for network: early.",
     )
     tolerance: Share = Field(0.02, description="Distance from a point target that counts as reached.")
     control: Literal["pi", "fixed"] = Field("pi", description="pi: the effort finds itself; fixed: `strength`.")
@@ -86,5 +86,5 @@ class UtilizationOptions(Options):
             Whether the network has an encoder for each modality, so that ``depth: all`` is possible.
         """
         target = {name: None if wish == "free" else wish for name, wish in self.target.items()}
-        depth = self.depth or ("all" if encoders else "decoder")
+        depth = self.depth or (None if encoders else "decoder")
         return {"target": target, "depth": depth, **self.model_dump(exclude={"target", "depth"})}

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 Found = Mapping[str, Any]
 Work = Callable[[], Found]
 
@@ -23,12 +25,12 @@ def mark_of(sources: Iterable[Path], *settings: object) -> str:
 
 
 def kept(name: str, work: Work, *, folder: Path, mark: str) -> Found:
-    """Do a run unless it is done, and return what it found."""
+    """Do a run unless it is done, and return what it found, with the ``torch`` that found it."""
     path = folder / f"{name}.{mark}.json"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        text = json.dumps(work())
+        text = json.dumps({**work(), "torch": torch.__version__})
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
@@ -61,6 +63,11 @@ def finish(works: Mapping[str, Work], *, folder: Path, mark: str) -> dict[str, F
         if any(process.exitcode for process in processes):
             raise SystemExit("a run failed (see above); mend it and start the study again: it goes on from there")
     return {name: kept(name, work, folder=folder, mark=mark) for name, work in works.items()}
+
+
+def torch_of(runs: Iterable[Found]) -> str:
+    """Name the versions of torch that runs were made with."""
+    return ", ".join(sorted({run["torch"] for run in runs}))
 
 
 def _each(works: Mapping[str, Work], names: Sequence[str], turn: Any, folder: Path, mark: str) -> None:

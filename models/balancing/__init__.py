@@ -34,7 +34,7 @@ STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
     ),
     "mu_bounded": lambda modalities, utilization: utilization.bounded(modalities),
     "mu_matched": lambda modalities, utilization: MuMatched(
-        len(modalities), fraction=utilization.fraction, depth=utilization.reach
+        len(modalities), fraction=utilization.fraction, depth=utilization.reach("decoder")
     ),
     "ogm_ge": lambda modalities, _wanted: OgmGe(len(modalities)),
     "mmpareto": lambda _modalities, _wanted: MMPareto(),

@@ -30,7 +30,8 @@ class MuMatched(MuBounded):
     fraction
         Share of each condition's samples on which information and exchange are measured, as in ``MuBounded``.
     depth, warm_up
-        As in :class:`~equipoise.models.balancing.mu_bounded.MuBounded`.
+        As in :class:`~equipoise.models.balancing.mu_bounded.MuBounded`. Targets that move with chance in a few samples
+        of a condition do encoders more harm than good.
     """
 
     information: Tensor
@@ -38,7 +39,7 @@ class MuMatched(MuBounded):
     watches = frozenset({"share", "information"})
 
     def __init__(
-        self, modalities: int, *, conditions: int = 16, fraction: float | None = None, depth: Depth = "all",
+        self, modalities: int, *, conditions: int = 16, fraction: float | None = None, depth: Depth = "decoder",
         warm_up: float = 0.2,
     ) -> None:  # fmt: skip
         anything = ShareTarget(low=(0.0,) * modalities, high=(1.0,) * modalities)

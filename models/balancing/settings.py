@@ -22,7 +22,7 @@ class Utilization:
     metric
         ``brier``, ``clipped_ce`` or ``cross_entropy``.
     depth
-        ``head``, ``decoder`` or ``all``.
+        ``head``, ``decoder`` or ``all``; None: ``all`` for ``mu_bounded``, ``decoder`` for ``mu_matched``.
     tolerance
         Distance from a point target that counts as reached.
     control
@@ -36,7 +36,7 @@ class Utilization:
 
     target: Mapping[str, Wish] = field(default_factory=dict)
     metric: str = "brier"
-    depth: Literal["head", "decoder", "all"] = "all"
+    depth: Literal["head", "decoder", "all"] | None = None
     tolerance: float = 0.02
     control: Literal["pi", "fixed"] = "pi"
     strength: float = 1.0
@@ -46,18 +46,18 @@ class Utilization:
         """Return the targets in the network's order."""
         return ShareTarget.of(self.target, modalities, tolerance=self.tolerance)
 
-    @property
-    def reach(self) -> Depth:
-        """What the pressure teaches: with frozen encoders as deep as the decoder."""
-        return "all" if self.depth == "all" else "decoder"
+    def reach(self, usual: Depth) -> Depth:
+        """Return what the pressure teaches, ``usual`` if nothing was chosen; frozen encoders leave the decoder."""
+        return usual if self.depth is None else "all" if self.depth == "all" else "decoder"
 
     def bounded(self, modalities: Sequence[str]) -> Strategy:
         """Return the strategy that steers towards them; an epoch within half the tolerance is as good as a hit."""
         aim = ShareTarget.of(self.target, modalities, tolerance=0)
         enough = ShareTarget.of(self.target, modalities, tolerance=self.tolerance / 2)
         phases = FrozenHead() if self.depth == "head" else None
+        warm_up = 0.1 if phases is None else phases.pretraining + 0.05
         steering = MuBounded(
-            aim, enough=enough, metric=self.metric, depth=self.reach, control=self.control, strength=self.strength,
-            fraction=self.fraction, warm_up=0.1 if phases is None else phases.pretraining + 0.05,
+            aim, enough=enough, metric=self.metric, depth=self.reach("all"), control=self.control,
+            strength=self.strength, fraction=self.fraction, warm_up=warm_up,
         )  # fmt: skip
         return steering if phases is None else Composite([phases, steering])

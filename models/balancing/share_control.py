@@ -45,7 +45,7 @@ class ShareControl(nn.Module):
     effort: Tensor
 
     def __init__(
-        self, modalities: int, *, conditions: int = 1, proportional: float = 8.0, integral: float = 0.2,
+        self, modalities: int, *, conditions: int = 1, proportional: float = 8.0, integral: float = 0.4,
         scale: float = 0.1, most: float = 50.0,
     ) -> None:  # fmt: skip
         super().__init__()

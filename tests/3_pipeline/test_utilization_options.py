@@ -34,7 +34,7 @@ def test_points_ranges_and_free_modalities_reach_the_strategy(parse):
 )
 def test_a_target_teaches_all_that_it_can_unless_told_otherwise(depth, encoders, reach):
     options = UtilizationOptions(target={"eo": 0.5}, depth=depth)
-    assert Utilization(**options.settings(encoders=encoders)).reach == reach
+    assert Utilization(**options.settings(encoders=encoders)).reach("all") == reach
 
 
 def test_the_default_asks_for_nothing(parse):

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracle scene and the t
 import measurement
 import torch
 from figure import draw
-from finished_runs import Found, finish, mark_of
+from finished_runs import Found, finish, mark_of, torch_of
 from measurement import EXACT
 from page import write_page
 from utilization.networks import Budget
@@ -97,7 +97,8 @@ def main() -> None:
         return
     record = {
         "budgets": {test: vars(budget) for test, budget in BUDGETS.items()}, "verdicts": judged, "parts": found,
-        "python": platform.python_version(), "versions": package_versions(),
+        "python": platform.python_version(),
+        "versions": package_versions() | {"torch": torch_of(part for test in found.values() for part in test)},
     }  # fmt: skip
     (HERE / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draw(record, EXACT, ROOT / "docs" / "figures" / "laws.png")

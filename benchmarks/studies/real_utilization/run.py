@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this folder is a package beside the other studies
 
 import torch
-from finished_runs import Found, Work, finish, kept, mark_of
+from finished_runs import Found, Work, finish, kept, mark_of, torch_of
 
 from equipoise.pipeline.run_folder import package_versions
 from real_utilization.batch import Task
@@ -97,7 +97,7 @@ def joined(imagery: Imagery, results: Mapping[str, Found], known: Found, budgets
         "differences": {subject: differences(robust, subject) for subject in SUBJECTS if robust},
         "targets": controlled, "plain": [run for run in targets if run["target"] is None],
         "methods": [{key: run[key] for key in ("method", "seed", "accuracy", "flood_iou")} for run in robust],
-        "python": platform.python_version(), "versions": package_versions(),
+        "python": platform.python_version(), "versions": package_versions() | {"torch": torch_of(results.values())},
     }  # fmt: skip
 
 

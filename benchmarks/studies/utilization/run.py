@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracle scene is a stud
 
 import torch
 from figure import draw
-from finished_runs import Found, Work, finish, mark_of
+from finished_runs import Found, Work, finish, mark_of, torch_of
 from networks import Budget, ensemble, fit, hits, shares
 from page import write_page
 from sums import arrived, compared, headline
@@ -171,7 +171,7 @@ def main() -> None:
         "headline": {"method": HEADLINE, "against": headline(noise, HEADLINE)},
         "exact": found["exact"], "targets": targets,
         "methods": [{name: run[name] for name in ("method", "seed", "accuracy", "seconds")} for run in noise],
-        "python": platform.python_version(), "versions": package_versions(),
+        "python": platform.python_version(), "versions": package_versions() | {"torch": torch_of(found.values())},
     }  # fmt: skip
     print(json.dumps({name: record[name] for name in ("arrived", "compared", "headline")}, indent=1))
     if most is not None:
