@@ -53,6 +53,7 @@ def _assets(
         (maps.classes, "classes", classes), (maps.confidence, "probability of the class, calibrated", {}),
         (maps.probability, "probability of every class, calibrated", {}),
         (maps.reliance, "share of what the prediction rests on, by sensor", {}),
+        (maps.contribution, "what each sensor adds to the probability of the class, and their synergy", {}),
     ]  # fmt: skip
     if trust is not None:
         found += [(trust.flags, "what is wrong with the input that the prediction rests on", flags),

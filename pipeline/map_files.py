@@ -35,12 +35,16 @@ class Band:
     probability
         uint8 (class, rows, x): probability of each class in steps of :data:`PROBABILITY_STEP`, 255 = nothing observed;
         None where it was not asked for.
+    contribution
+        float32 (modality + 1, tile rows, tile columns): means of the signed contributions and of the synergy, NaN =
+        nothing observed; None where it was not asked for.
     """
 
     classes: NDArray[np.uint8]
     confidence: NDArray[np.float32]
     reliance: NDArray[np.float32]
     probability: NDArray[np.uint8] | None = None
+    contribution: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,8 @@ class MapFiles:
         Class names for GDAL (PAM).
     probability
         COG with one band a class on the scene's grid, or None where it was not asked for.
+    contribution
+        COG with one band a modality and one of their synergy at tile resolution, or None where it was not asked for.
     """
 
     classes: Path
@@ -64,21 +70,25 @@ class MapFiles:
     reliance: Path | None
     sidecar: Path
     probability: Path | None = None
+    contribution: Path | None = None
 
     @property
     def all(self) -> list[Path]:
         """Every file."""
-        files = (self.classes, self.confidence, self.reliance, self.probability, self.sidecar)
+        files = (self.classes, self.confidence, self.reliance, self.contribution, self.probability, self.sidecar)
         return [path for path in files if path is not None]
 
 
-def map_names(folder: Path, scene: str, *, with_reliance: bool, with_probability: bool = False) -> MapFiles:
+def map_names(
+    folder: Path, scene: str, *, with_reliance: bool, with_probability: bool = False, with_contribution: bool = False
+) -> MapFiles:
     """Return where the maps of a scene are written."""
     return MapFiles(
         classes=folder / f"{scene}.classes.tif",
         confidence=folder / f"{scene}.confidence.tif",
         reliance=folder / f"{scene}.reliance.tif" if with_reliance else None,
         probability=folder / f"{scene}.probability.tif" if with_probability else None,
+        contribution=folder / f"{scene}.contribution.tif" if with_contribution else None,
         sidecar=folder / f"{scene}.classes.tif.aux.xml",
     )
 
@@ -140,13 +150,16 @@ def _further_maps(
 ) -> dict[str, CheckedMap]:
     """Open the maps that were asked for; each is named as the field of :class:`Band` that it takes."""
     more = {}
-    if files.reliance is not None:
-        more["reliance"] = opened.enter_context(
-            checked_map(
-                files.reliance, reliance_grid, dtype="float32", nodata=float("nan"), overview_resampling="average",
-                descriptions=modalities, tags={**common, **tags},
-            )
-        )  # fmt: skip
+    by_tile = {"reliance": (files.reliance, modalities), "contribution": (files.contribution, (*modalities, "synergy"))}
+    for name, (path, descriptions) in by_tile.items():
+        if path is not None:
+            more[name] = opened.enter_context(
+                checked_map(
+                    path, reliance_grid, dtype="float32", nodata=float("nan"), overview_resampling="average",
+                    descriptions=descriptions,
+                    tags={**common, **tags} | ({"metric": "shapley_value"} if name == "contribution" else {}),
+                )
+            )  # fmt: skip
     if files.probability is not None:
         more["probability"] = opened.enter_context(
             checked_map(

@@ -24,7 +24,7 @@ from .errors import PipelineError
 from .map_files import Band, MapFiles, map_names, quantised, write_maps
 from .mosaic import RowBlender, WindowGrid
 from .progress import track
-from .reliance import METRICS, tile_shares, tile_sums
+from .reliance import METRICS, signed_tile_sums, tile_means, tile_shares, tile_sums
 from .run_folder import write_text
 from .scene_options import ClassOptions
 from .stage_options import PredictOptions
@@ -128,8 +128,9 @@ def predict_scene(
         )
     parts, done = folder / f".{stack.name}.parts", folder / f".{stack.name}.done"
     known = map_names(
-        folder, stack.name, with_reliance=options.reliance != "none", with_probability=options.probabilities
-    )
+        folder, stack.name, with_reliance=options.reliance != "none", with_probability=options.probabilities,
+        with_contribution=options.contributions,
+    )  # fmt: skip
     if done.is_file() and done.read_text(encoding="utf-8") == resume and all(path.is_file() for path in known.all):
         return known
     done.unlink(missing_ok=True)
@@ -217,7 +218,7 @@ def _predict_rows(
         batch_size=options.batch_size or _batch_size(predictor.device), readers=options.readers,
     )  # fmt: skip
     answers = WindowAnswers(
-        network=predictor.network, prior=predictor.prior, reliance=options.reliance,
+        network=predictor.network, prior=predictor.prior, reliance=options.reliance, synergy=options.contributions,
         precision=options.precision, augment=options.augment, temperature=predictor.temperature,
     )  # fmt: skip
     rows = _Rows(grid, predictor, options=options, parts=parts, first=todo[0])
@@ -239,7 +240,7 @@ class _Rows:
     ) -> None:
         self._grid, self._predictor, self._parts, self._first = grid, predictor, parts, first
         self._tile, self._with_reliance = options.reliance_tile, options.reliance != "none"
-        self._with_probability = options.probabilities
+        self._with_probability, self._with_contribution = options.probabilities, options.contributions
         self._blender = RowBlender(grid, channels=len(predictor.classes))
         self._clear()
 
@@ -248,6 +249,7 @@ class _Rows:
         shape = (edge, self._grid.col_count * edge)
         self._sums = np.zeros((len(self._predictor.network.modalities), *shape), dtype=np.float32)
         self._counts = np.zeros(shape, dtype=np.int32)
+        self._signed = np.zeros((len(self._sums) + 1, *shape), dtype=np.float32)
 
     def add(self, batch: WindowBatch, probability: NDArray[np.float32], phi: NDArray[np.float32]) -> None:
         """Add a batch of the current row: probabilities to blend, |phi| by tile of the windows' cores."""
@@ -259,9 +261,12 @@ class _Rows:
                 continue
             left = (col + grid.margin) // grid.stride * edge
             at = (slice(None), slice(left, left + edge))
+            phi_core, seen_core = shares[:, core, core], seen[core, core]
             self._sums[:, *at], self._counts[at] = tile_sums(
-                shares[:, core, core], seen[core, core], tile=self._tile
+                phi_core[: len(self._sums)], seen_core, tile=self._tile
             )  # fmt: skip
+            if self._with_contribution:
+                self._signed[:, *at] = signed_tile_sums(phi_core, seen_core, tile=self._tile)
 
     def finish(self, row: int) -> None:
         """Close a row of windows and keep what is final, unless it was kept before."""
@@ -274,6 +279,8 @@ class _Rows:
             band = _finished_band(self._predictor, probability, seen, sums if self._with_reliance else None, counts)
             if self._with_probability:
                 band = replace(band, probability=quantised(probability, seen))
+            if self._with_contribution:
+                band = replace(band, contribution=tile_means(self._signed[:, :rows, :cols], counts))
             _save_part(self._parts, row, band)
         self._clear()
 

@@ -30,6 +30,7 @@ def contributions(
     full: Tensor,
     prior: Tensor,
     method: Method = "shapley",
+    synergy: bool = False,
 ) -> Tensor:
     """Contribution of each modality to the probability of the predicted class, without labels.
 
@@ -52,6 +53,9 @@ def contributions(
         Class shares (class,), summing to 1.
     method
         As above.
+    synergy
+        Add a channel behind the modalities: ``v(all) - v(none) - sum_m (v(m) - v(none))``, what all present ones tell
+        together beyond what each tells alone; negative where they tell the same. Of ``shapley`` only.
 
     Returns
     -------
@@ -59,7 +63,8 @@ def contributions(
     """
     predicted = full.argmax(dim=1, keepdim=True)
     columns = available.any(dim=0).nonzero().flatten().tolist()
-    total = torch.zeros(available.shape[0], available.shape[1], *full.shape[2:], device=full.device)
+    channels = available.shape[1] + synergy
+    total = torch.zeros(available.shape[0], channels, *full.shape[2:], device=full.device)
     if not columns:
         return total
     none, everything = prior.to(full.device)[predicted[:, 0]], _probability(full, predicted)
@@ -78,8 +83,11 @@ def contributions(
         without = ~torch.eye(len(columns), dtype=torch.bool)
         shares = torch.stack([everything - value(subset) for subset in without])
     else:
-        values = [none, *(value(subset) for subset in coalitions(len(columns))[1:-1]), everything]
-        shares = shapley_values(torch.stack(values), members=len(columns))
+        subsets = coalitions(len(columns))
+        values = torch.stack([none, *(value(subset) for subset in subsets[1:-1]), everything])
+        shares = shapley_values(values, members=len(columns))
+        if synergy:
+            total[:, -1] = everything - none - (values[(subsets.sum(dim=1) == 1).to(values.device)] - none).sum(dim=0)
     total[:, columns] = shares.transpose(0, 1)
     return total
 
@@ -107,8 +115,19 @@ def tile_sums(
     Sums float32 (modality, tile rows, tile columns), and counts of valid pixels int32 (tile rows, tile columns).
     """
     rows, cols = valid.shape[0] // tile, valid.shape[1] // tile
-    magnitude = np.where(valid, np.abs(phi), 0).reshape(-1, rows, tile, cols, tile)
-    return magnitude.sum(axis=(2, 4)), valid.reshape(rows, tile, cols, tile).sum(axis=(1, 3), dtype=np.int32)
+    magnitude = signed_tile_sums(np.abs(phi), valid, tile=tile)
+    return magnitude, valid.reshape(rows, tile, cols, tile).sum(axis=(1, 3), dtype=np.int32)
+
+
+def signed_tile_sums(phi: NDArray[np.float32], valid: NDArray[np.bool_], *, tile: int) -> NDArray[np.float32]:
+    """Sum phi, with its sign, as :func:`tile_sums` sums its magnitude."""
+    rows, cols = valid.shape[0] // tile, valid.shape[1] // tile
+    return np.where(valid, phi, 0).reshape(-1, rows, tile, cols, tile).sum(axis=(2, 4))
+
+
+def tile_means(sums: NDArray[np.float32], counts: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Turn sums over valid pixels into means, float32 of the same shape; NaN where nothing was predicted."""
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
 
 
 def tile_shares(sums: NDArray[np.float32], counts: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -250,6 +250,11 @@ class PredictOptions(Options):
         "passes from three sensors on.",
     )
     reliance_tile: int = Field(32, ge=8, description="Edge of a pixel of the reliance map, scene px.")
+    contributions: bool = Field(
+        False,
+        description="Also map what each sensor adds to the probability of the class, with its sign, and the synergy of "
+        "all of them (docs/map-files.md); needs reliance: shapley.",
+    )
     probabilities: bool = Field(False, description="Also write the probability of every class, in steps of 0.004.")
     geopackage: bool = Field(
         False, description="Chip classification: also write the table as a GeoPackage, chips.gpkg."
@@ -271,6 +276,10 @@ class PredictOptions(Options):
             raise ValueError(f"overlap is {self.overlap}; wanted an even number of at most tile / 2 ({self.tile // 2})")
         if self.halo is not None and self.halo > self.overlap // 2:
             raise ValueError(f"halo is {self.halo}; wanted at most overlap / 2 ({self.overlap // 2})")
+        if self.contributions and self.reliance != "shapley":
+            raise ValueError(
+                f"contributions is true and reliance is {self.reliance}; wanted reliance: shapley, which measures them"
+            )
         if (self.tile - self.overlap) % self.reliance_tile:
             raise ValueError(
                 f"tile - overlap is {self.tile - self.overlap}; wanted a multiple of reliance_tile "

@@ -75,6 +75,8 @@ class WindowAnswers:
         Class shares in training, float32 (class,).
     reliance
         How contributions are computed, or ``none``.
+    synergy
+        Whether contributions get a channel more (:func:`~equipoise.pipeline.reliance.contributions`).
     precision
         A name in :data:`PRECISIONS`; softmax, averages and contributions are float32 in any case.
     augment
@@ -86,6 +88,7 @@ class WindowAnswers:
     network: Any
     prior: Tensor
     reliance: Method | Literal["none"]
+    synergy: bool = False
     precision: str = "32"
     augment: str = "none"
     temperature: float = 1.0
@@ -102,7 +105,8 @@ class WindowAnswers:
         Returns
         -------
         Probabilities float32 (window, class, y, x), the mean over the symmetries; and the modalities'
-        contributions to that of the likeliest class, float32 (window, modality, y, x), 0 where not asked for.
+        contributions to that of the likeliest class, float32 (window, modality, y, x), 0 where not asked for, with
+        the synergy behind them where it was.
         """
         network: Any = LowPrecision(network=self.network, dtype=PRECISIONS[self.precision])
         available, turns = tensors["available"], FLIPS[self.augment]
@@ -121,11 +125,14 @@ class WindowAnswers:
         if trained is None or self.reliance == "none":
             empty = np.zeros((len(available), available.shape[1], *probability.shape[2:]), dtype=np.float32)
             return probability.cpu().numpy(), empty
-        phi = torch.zeros(len(available), available.shape[1], *probability.shape[2:], device=probability.device)
+        channels = available.shape[1] + self.synergy
+        phi = torch.zeros(len(available), channels, *probability.shape[2:], device=probability.device)
         for axes, (features, logits) in zip(turns, kept, strict=True):
             # Each symmetry explains the mean answer: the contributions then sum to v(all) - v(none) of the mean.
             full = logits if len(turns) == 1 else trained.flip(axes).log()
-            found = contributions(network, features, available, full=full, prior=self.prior, method=self.reliance)
+            found = contributions(
+                network, features, available, full=full, prior=self.prior, method=self.reliance, synergy=self.synergy
+            )
             phi += found.flip(axes) / len(turns)
         return probability.cpu().numpy(), phi.cpu().numpy()
 

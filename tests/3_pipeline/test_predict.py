@@ -388,6 +388,29 @@ def test_without_reliance_there_is_no_reliance_map(stack, predictor, uninterrupt
     np.testing.assert_array_equal(maps["classes"], uninterrupted[1]["classes"])
 
 
+def test_signed_contributions_sum_to_what_is_known_beyond_the_prior(write_stack, pixels, tmp_path):
+    stack = write_stack(tmp_path / "scene", _images(70, 90, bands={"eo": 3, "sar": 3}))
+    options = OPTIONS.model_copy(update={"contributions": True})
+    files, maps = _maps(stack, pixels, tmp_path / "maps", options=options)
+    with rasterio.open(files.contribution) as source:
+        assert source.descriptions == ("eo", "sar", "synergy")
+        assert source.tags()["metric"] == "shapley_value"
+        found = source.read()
+    with rasterio.open(files.reliance) as source:
+        assert source.tags()["metric"] == "shapley_share"
+    rows, cols = 64, 88  # whole tiles
+    gained = (maps["confidence"][0, :rows, :cols] - 1 / 3).reshape(rows // 8, 8, cols // 8, 8).mean(axis=(1, 3))
+    np.testing.assert_allclose(found[:2, : rows // 8, : cols // 8].sum(axis=0), gained, atol=1e-5)
+    assert np.isfinite(found[2]).all()
+    plain = _maps(stack, pixels, tmp_path / "plain")[1]
+    np.testing.assert_array_equal(maps["reliance"], plain["reliance"])
+
+
+def test_contributions_need_all_subsets():
+    with pytest.raises(ValueError, match="contributions is true and reliance is leave_one_out; wanted reliance: shap"):
+        PredictOptions(contributions=True, reliance="leave_one_out")
+
+
 def test_the_probabilities_of_all_classes_agree_with_the_other_maps(stack, predictor, uninterrupted, tmp_path):
     options = OPTIONS.model_copy(update={"probabilities": True, "reliance": "none"})
     files, maps = _maps(stack, predictor, tmp_path, options=options)

@@ -51,6 +51,29 @@ def test_contributions_sum_to_all_minus_none(network, seed, data):
     assert (phi[~available] == 0).all()
 
 
+def test_synergy_is_what_all_tell_beyond_what_each_tells_alone(network):
+    image, valid = _batch(NAMES, 2)
+    available = torch.tensor([[True, True, True], [True, False, True], [False, True, False]])
+    prior = torch.tensor([0.5, 0.3, 0.2])
+    features = network.encode(image, valid=valid, available=available)
+    full = network.decode(network.fuse(features, available), size=features.size)
+    found = contributions(network, features, available, full=full, prior=prior, synergy=True)
+    torch.testing.assert_close(
+        found[:, :3], contributions(network, features, available, full=full, prior=prior), atol=1e-6, rtol=0
+    )
+    predicted = full.argmax(dim=1, keepdim=True)
+    none = prior[predicted[:, 0]]
+    expected = full.softmax(dim=1).gather(1, predicted)[:, 0] - none
+    for row, column in available.nonzero().tolist():
+        alone = torch.zeros_like(available)
+        alone[:, column] = available[:, column]
+        answer = network.decode(network.fuse(features, alone), size=features.size).softmax(dim=1)
+        expected[row] -= (answer.gather(1, predicted)[:, 0] - none)[row]
+    torch.testing.assert_close(found[:, 3], expected, atol=1e-5, rtol=0)
+    # Where there is one sensor, nothing is told together.
+    assert found[2, 3].abs().max() < 1e-5
+
+
 def test_an_absent_modality_has_exactly_nothing(network):
     image, valid = _batch(NAMES, 2)
     prior = torch.full((3,), 1 / 3)

@@ -73,10 +73,11 @@ def works(
         )
         for task in TASKS for target in (None, *targets) for seed in seeds
     }  # fmt: skip
-    return targeted | {
+    robust: dict[str, Work] = {
         f"robustness-{method}-{seed}": partial(robustness, imagery, method, trained[method], seed)
         for seed in seeds for method in METHODS
     }  # fmt: skip
+    return robust | targeted
 
 
 def joined(imagery: Imagery, results: Mapping[str, Found], known: Found, budgets: Budgets) -> dict[str, Any]:
