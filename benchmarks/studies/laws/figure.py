@@ -58,12 +58,13 @@ def _response(axes: Axes, runs: list[Found], exact: Found) -> None:
 
 def _accuracy(axes: Axes, runs: list[Found], exact: Found) -> None:
     names = list(runs[0]["conditions"])
-    for number, run in enumerate(runs):
+    for place in range(len(names)):
+        axes.axhline(place, color="0.92", linewidth=0.8, zorder=0)
+    for run, marker in zip(runs, "osD^v", strict=True):
         parts = [run["conditions"][name]["accuracy"] / exact[name]["accuracy"]["eo+sar+ir"] for name in names]
-        places = [place + 0.25 * (number - 1) for place in range(len(names))]
-        axes.barh(places, parts, height=0.25, label=run["method"])
+        axes.plot(parts, range(len(names)), marker, markersize=4, alpha=0.8, label=run["method"])
     axes.axvline(0.95, color="0.3", linewidth=1, linestyle=":")
     axes.set_yticks(range(len(names)), names, fontsize=6)
     axes.invert_yaxis()
-    axes.set(xlabel="accuracy / Bayes accuracy", title="T7: by condition", xlim=(0, 1.05))
-    axes.legend(fontsize=8, loc=(0.66, 0.08))
+    axes.set(xlabel="accuracy / Bayes accuracy", title="T7: by condition", xlim=(0.2, 1.05))
+    axes.legend(fontsize=8, loc="upper left")
