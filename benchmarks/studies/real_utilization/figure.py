@@ -61,4 +61,4 @@ def _held_out(axis: Any, record: Mapping[str, Any]) -> None:
         axis.plot(end["each"], [y] * len(end["each"]), "o", color="C0", markersize=3)
     axis.set_yticks(height, methods, fontsize=8)
     axis.set(xlabel="flood IoU, test chips (points: seeds)")
-    axis.legend(fontsize=7, loc="lower right")
+    axis.legend(fontsize=7, loc="lower left")
