@@ -305,10 +305,11 @@ def table(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_page(record: Mapping[str, Any]) -> None:
-    begin, end = "<!-- table: benchmarks/balancing.py -->", "<!-- end of table -->"
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
-    PAGE.write_text(f"{before}{begin}\n{table(record)}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+def write_table(text: str, page: Path, *, script: str) -> None:
+    """Put a table between its marks on a page."""
+    begin, end = f"<!-- table: benchmarks/{script}.py -->", "<!-- end of table -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 def main() -> None:
@@ -337,7 +338,7 @@ def main() -> None:
     temporary = RESULT.with_name(f".{RESULT.name}.tmp")
     temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     temporary.replace(RESULT)
-    write_page(record)
+    write_table(table(record), PAGE, script="balancing")
 
 
 if __name__ == "__main__":

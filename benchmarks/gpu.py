@@ -26,7 +26,7 @@ from typing import Any
 
 import rasterio
 import torch
-from balancing import Pressed, train_step
+from balancing import Pressed, train_step, write_table
 
 from equipoise.models.balancing import Strategy, Utilization, build_strategy
 from equipoise.models.network import FusionUNet
@@ -193,12 +193,6 @@ def table(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_page(record: Mapping[str, Any]) -> None:
-    begin, end = "<!-- table: benchmarks/gpu.py -->", "<!-- end of table -->"
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
-    PAGE.write_text(f"{before}{begin}\n{table(record)}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=SEEDS, help="fewer trainings of each; writes nothing committed")
@@ -223,7 +217,7 @@ def main() -> None:
         print("tried briefly: nothing was written")
         return
     RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    write_page(record)
+    write_table(table(record), PAGE, script="gpu")
     print(f"wrote {RESULT} and the table of {PAGE}")
 
 

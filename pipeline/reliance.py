@@ -49,10 +49,8 @@ def contributions(
         bool (batch, modality).
     full
         Logits (batch, class, ...) from all that is available.
-    prior
-        Class shares (class,), summing to 1.
-    method
-        As above.
+    prior, method
+        Class shares (class,), summing to 1; and how contributions are measured.
     synergy
         Add a channel behind the modalities: ``v(all) - v(none) - sum_m (v(m) - v(none))``, what all present ones tell
         together beyond what each tells alone; negative where they tell the same. Of ``shapley`` only.
@@ -72,16 +70,10 @@ def contributions(
     def value(subset: Tensor) -> Tensor:
         allowed = torch.zeros_like(available)
         allowed[:, columns] = available[:, columns] & subset.to(available.device)
-        if not allowed.any():
-            return none
-        logits = network.decode(network.fuse(features, allowed), size=features.size)
-        # A subset of which a window has nothing knows no more than the prior.
-        empty = ~allowed.any(dim=1).view(-1, *[1] * (full.ndim - 2))
-        return torch.where(empty, none, _probability(logits, predicted))
+        return _value(network, features, allowed, predicted=predicted, none=none)
 
     if method == "leave_one_out":
-        without = ~torch.eye(len(columns), dtype=torch.bool)
-        shares = torch.stack([everything - value(subset) for subset in without])
+        shares = torch.stack([everything - value(~alone) for alone in torch.eye(len(columns), dtype=torch.bool)])
     else:
         subsets = coalitions(len(columns))
         values = torch.stack([none, *(value(subset) for subset in subsets[1:-1]), everything])
@@ -90,6 +82,16 @@ def contributions(
             total[:, -1] = everything - none - (values[(subsets.sum(dim=1) == 1).to(values.device)] - none).sum(dim=0)
     total[:, columns] = shares.transpose(0, 1)
     return total
+
+
+def _value(network: ThreeSteps, features: Features, allowed: Tensor, *, predicted: Tensor, none: Tensor) -> Tensor:
+    """Return the probability of the predicted class from the modalities that are allowed, ``none`` from no modality."""
+    if not allowed.any():
+        return none
+    logits = network.decode(network.fuse(features, allowed), size=features.size)
+    # A subset of which a window has nothing knows no more than the prior.
+    empty = ~allowed.any(dim=1).view(-1, *[1] * (none.ndim - 1))
+    return torch.where(empty, none, _probability(logits, predicted))
 
 
 def _probability(logits: Tensor, predicted: Tensor) -> Tensor:
