@@ -143,7 +143,7 @@ def forward_only(stack: AlignedStack, predictor: Predictor, options: PredictOpti
     """Send one window through the network as often as the scene has windows."""
     rows, cols = stack.geobox.shape
     grid = WindowGrid(rows=rows, cols=cols, tile=options.tile, overlap=options.overlap)
-    answers = WindowAnswers(network=predictor.network, prior=predictor.prior, reliance=False,
+    answers = WindowAnswers(network=predictor.network, prior=predictor.prior, reliance="none",
                             precision=options.precision)  # fmt: skip
     window = StackReader(stack).read(0, 0, height=options.tile, width=options.tile)
     tensors = predictor.tensors(stack.name, [window])
@@ -241,7 +241,7 @@ def memory(size: Size, rows: int) -> dict[str, float]:
                         *(["--small"] if size is SMALL else [])], check=True)  # fmt: skip
         stack = AlignedStack.load(Path(folder) / "stack.json")
         predictor = trained(stack.modalities, depth=2, steps=0)
-        answers = WindowAnswers(network=predictor.network, prior=predictor.prior, reliance=True)
+        answers = WindowAnswers(network=predictor.network, prior=predictor.prior, reliance="shapley")
         window = StackReader(stack).read(0, 0, height=size.tile, width=size.tile)
         answers(predictor.tensors(stack.name, [window]))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

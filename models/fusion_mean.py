@@ -42,9 +42,14 @@ class MaskedMeanFusion(nn.Module):
         total = torch.stack(list(weights)).sum(dim=0)
         # Dividing the one-channel weights is cheaper than dividing the many-channel sum.
         scale = total.clamp_min(torch.finfo(total.dtype).tiny).reciprocal() * (total > 0)
-        fused = seen(maps[0], weights[0]) * (weights[0] * scale)
-        for feature, weight in zip(maps[1:], weights[1:], strict=True):
-            fused = fused + seen(feature, weight) * (weight * scale)
+        # What is nowhere present would add zeros: on the CPU, where looking is free, it is left out.
+        pairs = [pair for pair in zip(maps, weights, strict=True) if not _known(pair[1] == 0)]
+        if not pairs:
+            return torch.zeros_like(maps[0]), total
+        parts = [_times(seen(feature, weight), weight * scale) for feature, weight in pairs]
+        fused = parts[0]
+        for part in parts[1:]:
+            fused = fused + part
         return fused, total
 
 
@@ -63,4 +68,13 @@ def seen(feature: Tensor, weight: Tensor) -> Tensor:
     Tensor
         (batch, channel, y, x).
     """
-    return torch.where(weight > 0, feature, 0)
+    return feature if _known(weight > 0) else torch.where(weight > 0, feature, 0)
+
+
+def _times(feature: Tensor, weight: Tensor) -> Tensor:
+    return feature if _known(weight == 1) else feature * weight
+
+
+def _known(condition: Tensor) -> bool:
+    """Whether a condition holds everywhere, where finding out does not wait for a device."""
+    return condition.device.type == "cpu" and bool(condition.all())

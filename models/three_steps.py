@@ -1,7 +1,7 @@
 """ThreeSteps: what the fusion network and its competitors have in common, so that every meter works on all of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -84,6 +84,35 @@ class ThreeSteps(nn.Module, ABC):
     @abstractmethod
     def decode(self, fused: list[Tensor], *, size: tuple[int, int]) -> Tensor:
         """Return logits (batch, class, rows, columns) of ``size``, or (batch, class) for classification."""
+
+    def core_answers(
+        self, features: Features, core: slice | None, *, every: int = 1
+    ) -> Callable[[Tensor], Tensor]:
+        """Return what answers for the core of the windows alone, from any subset of the modalities.
+
+        Parameters
+        ----------
+        features
+            From :meth:`encode`.
+        core
+            Rows, and columns, of the windows; None: all. Classification has no core: its answers are of whole windows.
+        every
+            Answer at every n-th row and column of the core, from its first on.
+
+        Returns
+        -------
+        Callable
+            Turns ``available``, bool (batch, modality), into logits (batch, class, rows, columns): those that
+            :meth:`fuse` and :meth:`decode` give there, up to rounding.
+        """
+
+        def answer(available: Tensor) -> Tensor:
+            logits = self.decode(self.fuse(features, available), size=features.size)
+            if self.spec.task == "classification":
+                return logits
+            return logits[..., ::every, ::every] if core is None else logits[..., core, core][..., ::every, ::every]
+
+        return answer
 
     def modality_encoders(self) -> list[nn.Module]:
         """Return what reads each modality alone, in order; nothing where modalities are not encoded apart."""

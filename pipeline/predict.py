@@ -220,6 +220,7 @@ def _predict_rows(
     answers = WindowAnswers(
         network=predictor.network, prior=predictor.prior, reliance=options.reliance, synergy=options.contributions,
         precision=options.precision, augment=options.augment, temperature=predictor.temperature,
+        core=slice(grid.margin, grid.margin + grid.stride),
     )  # fmt: skip
     rows = _Rows(grid, predictor, options=options, parts=parts, first=todo[0])
     total = (grid.row_count - first) * stream.strips_a_row
@@ -261,7 +262,7 @@ class _Rows:
                 continue
             left = (col + grid.margin) // grid.stride * edge
             at = (slice(None), slice(left, left + edge))
-            phi_core, seen_core = shares[:, core, core], seen[core, core]
+            phi_core, seen_core = shares, seen[core, core]
             self._sums[:, *at], self._counts[at] = tile_sums(
                 phi_core[: len(self._sums)], seen_core, tile=self._tile
             )  # fmt: skip

@@ -1,7 +1,7 @@
 """WindowAnswers: what the network says of a batch of windows, at a precision, averaged over symmetries."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,6 +58,20 @@ class LowPrecision:
             logits: Tensor = self.network.decode(fused, size=size)
         return logits.float()
 
+    def core_answers(
+        self, features: Features, core: slice | None, *, every: int = 1
+    ) -> Callable[[Tensor], Tensor]:
+        """Return what turns ``available`` into logits float32 of the core."""
+        with self._autocast(features.device):
+            inner = self.network.core_answers(features, core, every=every)
+
+        def answer(available: Tensor) -> Tensor:
+            with self._autocast(available.device):
+                logits: Tensor = inner(available)
+            return logits.float()
+
+        return answer
+
     def _autocast(self, device: torch.device) -> torch.autocast:
         enabled = self.dtype != torch.float32
         return torch.autocast(device.type, dtype=self.dtype if enabled else None, enabled=enabled)
@@ -83,6 +97,12 @@ class WindowAnswers:
         A name in :data:`FLIPS`.
     temperature
         Divides the logits that probabilities are made of; contributions are those of the network as it was trained.
+    core
+        Rows, and columns, in the middle of the windows, that contributions are computed for; None: all.
+    every
+        They are computed for every n-th row and column of it.
+    reliance_precision
+        The name of the precision at which subsets of the modalities are answered.
     """
 
     network: Any
@@ -92,6 +112,9 @@ class WindowAnswers:
     precision: str = "32"
     augment: str = "none"
     temperature: float = 1.0
+    core: slice | None = None
+    every: int = 1
+    reliance_precision: str = "32"
 
     @torch.inference_mode()
     def __call__(self, tensors: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -105,8 +128,8 @@ class WindowAnswers:
         Returns
         -------
         Probabilities float32 (window, class, y, x), the mean over the symmetries; and the modalities'
-        contributions to that of the likeliest class, float32 (window, modality, y, x), 0 where not asked for, with
-        the synergy behind them where it was.
+        contributions to that of the likeliest class, float32 (window, modality, rows, columns) of the core, with the
+        synergy behind them where it was asked for; without reliance, an array without modalities.
         """
         network: Any = LowPrecision(network=self.network, dtype=PRECISIONS[self.precision])
         available, turns = tensors["available"], FLIPS[self.augment]
@@ -123,17 +146,18 @@ class WindowAnswers:
                 kept.append((features, logits))
         assert probability is not None  # noqa: S101 (for the type checker)
         if trained is None or self.reliance == "none":
-            empty = np.zeros((len(available), available.shape[1], *probability.shape[2:]), dtype=np.float32)
-            return probability.cpu().numpy(), empty
-        channels = available.shape[1] + self.synergy
-        phi = torch.zeros(len(available), channels, *probability.shape[2:], device=probability.device)
+            return probability.cpu().numpy(), np.zeros((len(available), 0, 0, 0), dtype=np.float32)
+        phi: Tensor | None = None
+        low: Any = LowPrecision(network=self.network, dtype=PRECISIONS[self.reliance_precision])
         for axes, (features, logits) in zip(turns, kept, strict=True):
             # Each symmetry explains the mean answer: the contributions then sum to v(all) - v(none) of the mean.
             full = logits if len(turns) == 1 else trained.flip(axes).log()
             found = contributions(
-                network, features, available, full=full, prior=self.prior, method=self.reliance, synergy=self.synergy
-            )
-            phi += found.flip(axes) / len(turns)
+                low, features, available, full=full, prior=self.prior, method=self.reliance, synergy=self.synergy,
+                core=self.core, every=self.every,
+            )  # fmt: skip
+            phi = _added(phi, found.flip(axes) / len(turns))
+        assert phi is not None  # noqa: S101 (likewise)
         return probability.cpu().numpy(), phi.cpu().numpy()
 
 
