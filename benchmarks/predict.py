@@ -37,6 +37,7 @@ from equipoise.datasets.normalise import Normaliser
 from equipoise.datasets.raster import cog_writer
 from equipoise.datasets.stack import AlignedStack, StackReader
 from equipoise.datasets.statistics import BandStatistics
+from equipoise.models.inference_form import inference_form
 from equipoise.models.network import FusionUNet, NetworkSpec
 from equipoise.pipeline.mosaic import WindowGrid
 from equipoise.pipeline.predict import Predictor, predict_scene
@@ -116,7 +117,7 @@ def trained(names: tuple[str, ...], *, depth: int, steps: int) -> Predictor:
     )
     flat = {name: BandStatistics(mean=(0.0,) * BANDS[name], std=(1.0,) * BANDS[name], count=1) for name in names}
     classes = [ClassOptions(value=k + 1, name=f"class {k}", color=f"#{40 * k:02x}8040") for k in range(CLASSES)]
-    return Predictor(network=network.eval(), normaliser=Normaliser(modalities=modalities, training=flat),
+    return Predictor(network=inference_form(network), normaliser=Normaliser(modalities=modalities, training=flat),
                      classes=classes, prior=torch.full((CLASSES,), 1 / CLASSES), digest="benchmark",
                      approximate=False)  # fmt: skip
 

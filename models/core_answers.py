@@ -98,9 +98,7 @@ def decode_core(decoder: nn.Module, fused: Sequence[Tensor], regions: CoreRegion
     return values
 
 
-def head_at(
-    head: nn.Sequential, values: Tensor, regions: CoreRegions, *, size: tuple[int, int], every: int
-) -> Tensor:
+def head_at(head: nn.Sequential, values: Tensor, regions: CoreRegions, *, size: tuple[int, int], every: int) -> Tensor:
     """Run a head, a 3x3 convolution and layers that look at single places, at some pixels of the core.
 
     Parameters
@@ -128,7 +126,9 @@ def head_at(
     padded = F.pad(values, (before[1], 1, before[0], 1))
     found = F.conv2d(padded, convolution.weight, convolution.bias, stride=every)
     lengths = [-(-(axis.stop - axis.start) // every) for axis in wanted]
-    logits: Tensor = head[1:](found[..., : lengths[0], : lengths[1]])
+    logits = found[..., : lengths[0], : lengths[1]]
+    for layer in list(head)[1:]:
+        logits = layer(logits)
     return logits
 
 

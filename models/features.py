@@ -68,6 +68,10 @@ class Features:
         """Return the same values without their history: what is computed from them teaches no encoder."""
         return replace(self, maps={name: [feature.detach() for feature in maps] for name, maps in self.maps.items()})
 
+    def as_type(self, dtype: torch.dtype) -> Self:
+        """Return the same maps in another data type; shares stay as they are."""
+        return replace(self, maps={name: [feature.to(dtype) for feature in maps] for name, maps in self.maps.items()})
+
     def replaced(self, means: Mapping[str, list[Tensor]]) -> Self:
         """Return the features with some modalities saying the same everywhere; which cells they saw stays.
 

@@ -42,7 +42,7 @@ class MaskedMeanFusion(nn.Module):
         total = torch.stack(list(weights)).sum(dim=0)
         # Dividing the one-channel weights is cheaper than dividing the many-channel sum.
         scale = total.clamp_min(torch.finfo(total.dtype).tiny).reciprocal() * (total > 0)
-        # What is nowhere present would add zeros: on the CPU, where looking is free, it is left out.
+        # What is nowhere present would add zeros: it is left out where looking is cheap and nothing is learned.
         pairs = [pair for pair in zip(maps, weights, strict=True) if not _known(pair[1] == 0)]
         if not pairs:
             return torch.zeros_like(maps[0]), total
@@ -76,5 +76,5 @@ def _times(feature: Tensor, weight: Tensor) -> Tensor:
 
 
 def _known(condition: Tensor) -> bool:
-    """Whether a condition holds everywhere, where finding out does not wait for a device."""
-    return condition.device.type == "cpu" and bool(condition.all())
+    """Whether a condition holds everywhere; nobody looks in training, nor where a device would be waited for."""
+    return condition.device.type == "cpu" and not torch.is_grad_enabled() and bool(condition.all())

@@ -1,5 +1,6 @@
 """InferenceForm: a trained network rewritten so that it says the same in fewer operations."""
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -54,38 +55,62 @@ class UpsampledBlock(nn.Module):
 
 
 def inference_form(network: ThreeSteps) -> ThreeSteps:
-    """Rewrite a network in place, for prediction alone, and return it.
+    """Return a network that says the same in fewer operations, for prediction alone.
 
-    Logits differ from those of the network as it was by rounding. What has no such form is left as it is.
+    Logits differ by rounding. What has no such form stays as it is; encoders are those of ``network``.
 
     Parameters
     ----------
     network
-        Put into evaluation mode by this.
+        Put into evaluation mode by this; else unchanged.
     """
-    network.eval()
-    for part in list(network.modules()):
-        if isinstance(part, FusionUNet) and part.spec.task == "segmentation":
-            _rewrite(part)
-    return network
+    return cast("ThreeSteps", _form(network.eval()))
+
+
+def _form(module: nn.Module) -> nn.Module:
+    """Return a module whose U-Nets are rewritten; it shares with the given one what is not."""
+    form = _beside(module)
+    for name, child in module.named_children():
+        if not isinstance(module, FusionUNet):
+            form._modules[name] = _form(child)
+    if isinstance(form, FusionUNet) and form.spec.task == "segmentation":
+        _rewrite(form)
+    return form
+
+
+def _beside(module: nn.Module) -> nn.Module:
+    """Return a module with the same children and parameters, whose children can be replaced."""
+    other = copy.copy(module)
+    other._modules = dict(module._modules)
+    return other
 
 
 def _rewrite(network: FusionUNet) -> None:
+    network.decoder = _beside(network.decoder)
     decoder = cast("Any", network.decoder)
+    decoder.blocks = nn.ModuleList(decoder.blocks)
     spec, scales = network.spec, sorted(network.spec.widths)
     incoming = [spec.widths[scales[-1]], *spec.decoder_channels[:-1]]
     for position, (block, channels) in enumerate(zip(decoder.blocks, incoming, strict=True)):
-        plain = all(isinstance(part, nn.Identity) for part in (block.attention1.attention, block.attention2.attention))
-        if plain and block.interpolation_mode == "nearest":
+        if _can_be_rewritten(block):
             decoder.blocks[position] = UpsampledBlock(block, channels=channels)
-    convolution, norm = network.head[0], network.head[1]
-    if isinstance(norm, nn.BatchNorm2d):
-        network.head = nn.Sequential(fuse_conv_bn_eval(convolution, norm), *list(network.head)[2:])
+    head = cast("nn.Sequential", network.head)
+    convolution, norm = _folded(head)
+    if isinstance(norm, nn.Identity):
+        network.head = nn.Sequential(convolution, *list(head)[2:])
+
+
+def _can_be_rewritten(block: Any) -> bool:
+    if isinstance(block, UpsampledBlock):
+        return False
+    attention = (block.attention1.attention, block.attention2.attention)
+    return block.interpolation_mode == "nearest" and all(isinstance(part, nn.Identity) for part in attention)
 
 
 def _folded(layers: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
-    """Return a convolution, and what is left of the normalisation behind it."""
-    convolution, norm = layers[0], layers[1]  # type: ignore[index]  # a Sequential that does not say so
+    """Return the convolution that layers begin with, and what is left of the normalisation behind it."""
+    first, norm = list(layers.children())[:2]
+    convolution = cast("nn.Conv2d", first)
     if isinstance(norm, nn.BatchNorm2d):
         return fuse_conv_bn_eval(convolution, norm), nn.Identity()
     return convolution, norm

@@ -158,9 +158,7 @@ class FusionUNet(ThreeSteps):
         logits = self.head(torch.cat([self.decoder(fused), fused[0]], dim=1))
         return cast("Tensor", logits[..., : size[0], : size[1]])
 
-    def core_answers(
-        self, features: Features, core: slice | None, *, every: int = 1
-    ) -> Callable[[Tensor], Tensor]:
+    def core_answers(self, features: Features, core: slice | None, *, every: int = 1) -> Callable[[Tensor], Tensor]:
         """Return what answers for the core of the windows, as :meth:`ThreeSteps.core_answers` does, at less cost.
 
         Margins are decoded at each scale as far as the core depends on them: for a core of 192 px in windows of 256 px

@@ -85,9 +85,7 @@ class ThreeSteps(nn.Module, ABC):
     def decode(self, fused: list[Tensor], *, size: tuple[int, int]) -> Tensor:
         """Return logits (batch, class, rows, columns) of ``size``, or (batch, class) for classification."""
 
-    def core_answers(
-        self, features: Features, core: slice | None, *, every: int = 1
-    ) -> Callable[[Tensor], Tensor]:
+    def core_answers(self, features: Features, core: slice | None, *, every: int = 1) -> Callable[[Tensor], Tensor]:
         """Return what answers for the core of the windows alone, from any subset of the modalities.
 
         Parameters

@@ -1,7 +1,7 @@
 """Map files: bands of predictions become verified COGs with palette, class names, nodata and tags."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -93,17 +93,30 @@ def map_names(
     )
 
 
-def write_maps(
+class MapWriter:
+    """Rows of all maps of a scene on their way to the files; made by :func:`written_maps`."""
+
+    def __init__(self, maps: Mapping[str, CheckedMap]) -> None:
+        self._maps = maps
+
+    def write(self, band: Band) -> None:
+        """Write the next rows."""
+        for name, writer in self._maps.items():
+            values = getattr(band, name)
+            writer.write(values[None] if values.ndim == 2 else values)
+
+
+@contextlib.contextmanager
+def written_maps(
     stack: AlignedStack,
-    bands: Iterable[Band],
     *,
     reliance_grid: GeoBox,
     modalities: Sequence[str],
     classes: Sequence[ClassOptions],
     tags: Mapping[str, str],
     files: MapFiles,
-) -> MapFiles:
-    """Write the maps of a scene from its bands, in order, and verify them.
+) -> Iterator[MapWriter]:
+    """Write the maps of a scene; on a clean exit they are complete and verified, on an error there are none.
 
     Raises
     ------
@@ -128,13 +141,8 @@ def write_maps(
         more = _further_maps(
             opened, files, stack.geobox, reliance_grid, modalities=modalities, classes=classes, common=common, tags=tags
         )
-        for band in bands:
-            class_map.write(band.classes[None])
-            confidence.write(band.confidence[None])
-            for name, writer in more.items():
-                writer.write(getattr(band, name))
+        yield MapWriter({"classes": class_map, "confidence": confidence, **more})
     write_text(files.sidecar, category_names({item.value: item.name for item in classes}))
-    return files
 
 
 def _further_maps(

@@ -1,10 +1,8 @@
 """Stage predict: maps of classes, confidence and reliance of whole scenes, in bounded memory, resumable."""
 
 import contextlib
-import json
 import logging
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,26 +12,31 @@ import numpy as np
 import rasterio
 import torch
 from affine import Affine
-from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from ..datasets.normalise import Normaliser
-from ..datasets.stack import IGNORE, AlignedStack, StackWindow
+from ..datasets.stack import AlignedStack, StackWindow
+from .answer_stream import answer_stream, divided_threads
 from .area import Area, scene_area
 from .errors import PipelineError
-from .map_files import Band, MapFiles, map_names, quantised, write_maps
-from .mosaic import RowBlender, WindowGrid
+from .map_files import MapFiles, MapWriter, map_names, written_maps
+from .map_parts import MapParts
+from .map_rows import MapRows
+from .mosaic import WindowGrid
 from .progress import track
-from .reliance import METRICS, signed_tile_sums, tile_means, tile_shares, tile_sums
+from .reliance import METRICS
 from .run_folder import write_text
 from .scene_options import ClassOptions
 from .stage_options import PredictOptions
-from .window_answers import WindowAnswers
-from .window_stream import WindowBatch, WindowStream
+from .window_answers import WindowAnswers, multiplies_bf16
+from .window_stream import Strip, WindowStream
 from .write_behind import WriteBehind
 
 #: Batches of answers that may wait to be blended.
 MOST_WAITING = 4
+
+#: Batches that go through the network at a time on the CPU, where nothing else is asked for.
+MOST_STREAMS = 4
 
 log = logging.getLogger(__name__)
 
@@ -126,31 +129,28 @@ def predict_scene(
             f"scene '{stack.name}': found nothing of it in the area to map; wanted an overlap; correct `predict.bbox` "
             "or `predict.aoi`, or leave the scene out of `predict.scenes`"
         )
-    parts, done = folder / f".{stack.name}.parts", folder / f".{stack.name}.done"
-    known = map_names(
+    done = folder / f".{stack.name}.done"
+    files = map_names(
         folder, stack.name, with_reliance=options.reliance != "none", with_probability=options.probabilities,
         with_contribution=options.contributions,
     )  # fmt: skip
-    if done.is_file() and done.read_text(encoding="utf-8") == resume and all(path.is_file() for path in known.all):
-        return known
+    if done.is_file() and done.read_text(encoding="utf-8") == resume and all(path.is_file() for path in files.all):
+        return files
     done.unlink(missing_ok=True)
-    _start(parts, resume)
+    parts = MapParts.begin(folder / f".{stack.name}.parts", resume=resume)
     grid = WindowGrid(
         rows=area.geobox.shape[0], cols=area.geobox.shape[1], tile=options.tile, overlap=options.overlap,
         halo=options.chosen_halo,
     )  # fmt: skip
-    _predict_rows(stack, predictor, grid, area=area, options=options, parts=parts)
-    files = write_maps(
-        replace(stack, geobox=area.geobox),
-        (_load_part(parts, row) for row in range(grid.row_count)),
-        reliance_grid=reliance_grid(area.geobox, options.reliance_tile),
-        modalities=predictor.network.modalities,
-        classes=predictor.classes,
-        tags=_reliance_tags(predictor, stack, options),
-        files=known,
-    )
+    maps = written_maps(
+        replace(stack, geobox=area.geobox), reliance_grid=reliance_grid(area.geobox, options.reliance_tile),
+        modalities=predictor.network.modalities, classes=predictor.classes,
+        tags=_reliance_tags(predictor, stack, options), files=files,
+    )  # fmt: skip
+    with maps as writer:
+        _map_rows(stack, predictor, grid, area=area, options=options, parts=parts, writer=writer)
     write_text(done, resume)
-    shutil.rmtree(parts)
+    parts.clear()
     return files
 
 
@@ -194,133 +194,86 @@ def reliance_grid(geobox: GeoBox, tile: int) -> GeoBox:
     return GeoBox((rows, cols), geobox.affine * Affine.scale(tile), geobox.crs)
 
 
-def _start(parts: Path, resume: str) -> None:
-    mark = parts / "resume.json"
-    known = mark.read_text(encoding="utf-8") if mark.is_file() else None
-    if known != json.dumps(resume):
-        shutil.rmtree(parts, ignore_errors=True)
-        parts.mkdir(parents=True)
-        write_text(mark, json.dumps(resume))
-
-
-def _predict_rows(
-    stack: AlignedStack, predictor: Predictor, grid: WindowGrid, *, area: Area, options: PredictOptions, parts: Path
+def _map_rows(
+    stack: AlignedStack,
+    predictor: Predictor,
+    grid: WindowGrid,
+    *,
+    area: Area,
+    options: PredictOptions,
+    parts: MapParts,
+    writer: MapWriter,
 ) -> None:
-    todo = [row for row in range(grid.row_count) if not _part(parts, row).is_file()]
-    if not todo:
-        return
+    """Write the rows that are kept, then those that the network has yet to answer."""
+    begin = parts.finished(grid.row_count)
     # Rows that a window row shares with the one before it need that one's weights: begin one row earlier.
-    first = max(0, todo[0] - 1)
+    first = max(0, begin - 1)
     if first:
-        log.info("scene '%s': going on at window row %d of %d", stack.name, todo[0], grid.row_count)
+        log.info("scene '%s': going on at window row %d of %d", stack.name, begin, grid.row_count)
+    rows = MapRows(grid, modalities=predictor.network.modalities, classes=predictor.classes, options=options)
+
+    def finish(row: int) -> None:
+        band = rows.finish(row)
+        if row >= begin:
+            parts.save(row, band)
+            writer.write(band)
+
+    streams = options.streams or _streams(predictor.device)
+    with WriteBehind(most=MOST_WAITING) as behind, divided_threads(streams):
+        for row in range(begin):
+            behind(lambda row: writer.write(parts.load(row)), row)
+        if begin == grid.row_count:
+            return
+        with contextlib.closing(_strips(stack, predictor, grid, area=area, options=options, first=first)) as strips:
+            answered = answer_stream(
+                strips, _window_answers(predictor, grid, options), tensors=partial(predictor.tensors, stack.name),
+                streams=streams,
+            )  # fmt: skip
+            with contextlib.closing(answered):
+                for answer in answered:
+                    if answer.batch is None:
+                        behind(finish, answer.row)
+                    else:
+                        behind(rows.add, answer.batch, answer.probability, answer.phi)
+
+
+def _strips(
+    stack: AlignedStack, predictor: Predictor, grid: WindowGrid, *, area: Area, options: PredictOptions, first: int
+) -> Generator[Strip, None, None]:
+    """Yield what is read, and show how far that is."""
     stream = WindowStream(
-        stack=stack, area=area, grid=grid, tensors=partial(predictor.tensors, stack.name),
-        batch_size=options.batch_size or _batch_size(predictor.device), readers=options.readers,
+        stack=stack, area=area, grid=grid, batch_size=options.batch_size or _batch_size(predictor.device),
+        readers=options.readers,
     )  # fmt: skip
-    answers = WindowAnswers(
+    total = (grid.row_count - first) * stream.strips_a_row
+    with contextlib.closing(stream.strips(first)) as strips:
+        yield from track(strips, f"predict {stack.name}", total=total)
+
+
+def _window_answers(predictor: Predictor, grid: WindowGrid, options: PredictOptions) -> WindowAnswers:
+    return WindowAnswers(
         network=predictor.network, prior=predictor.prior, reliance=options.reliance, synergy=options.contributions,
         precision=options.precision, augment=options.augment, temperature=predictor.temperature,
-        core=slice(grid.margin, grid.margin + grid.stride),
+        core=slice(grid.margin, grid.margin + grid.stride), every=options.reliance_every,
+        reliance_precision=reliance_precision(options, predictor.device),
     )  # fmt: skip
-    rows = _Rows(grid, predictor, options=options, parts=parts, first=todo[0])
-    total = (grid.row_count - first) * stream.strips_a_row
-    with contextlib.closing(stream.strips(first)) as strips, WriteBehind(most=MOST_WAITING) as behind:
-        for strip in track(strips, f"predict {stack.name}", total=total):
-            for batch in strip.batches:
-                probability, phi = answers(batch.tensors)
-                behind(rows.add, replace(batch, tensors={}), probability, phi)  # inputs are not kept while it waits
-            if strip.is_last:
-                behind(rows.finish, strip.row)
 
 
-class _Rows:
-    """Blends answers into the rows of a map and keeps each row of windows as soon as it is final."""
-
-    def __init__(
-        self, grid: WindowGrid, predictor: Predictor, *, options: PredictOptions, parts: Path, first: int
-    ) -> None:
-        self._grid, self._predictor, self._parts, self._first = grid, predictor, parts, first
-        self._tile, self._with_reliance = options.reliance_tile, options.reliance != "none"
-        self._with_probability, self._with_contribution = options.probabilities, options.contributions
-        self._blender = RowBlender(grid, channels=len(predictor.classes))
-        self._clear()
-
-    def _clear(self) -> None:
-        edge = self._grid.stride // self._tile
-        shape = (edge, self._grid.col_count * edge)
-        self._sums = np.zeros((len(self._predictor.network.modalities), *shape), dtype=np.float32)
-        self._counts = np.zeros(shape, dtype=np.int32)
-        self._signed = np.zeros((len(self._sums) + 1, *shape), dtype=np.float32)
-
-    def add(self, batch: WindowBatch, probability: NDArray[np.float32], phi: NDArray[np.float32]) -> None:
-        """Add a batch of the current row: probabilities to blend, |phi| by tile of the windows' cores."""
-        grid = self._grid
-        core, edge = slice(grid.margin, grid.margin + grid.stride), grid.stride // self._tile
-        for col, seen, chance, shares in zip(batch.cols, batch.seen, probability, phi, strict=True):
-            self._blender.add(col, chance, seen=seen)
-            if not self._with_reliance:
-                continue
-            left = (col + grid.margin) // grid.stride * edge
-            at = (slice(None), slice(left, left + edge))
-            phi_core, seen_core = shares, seen[core, core]
-            self._sums[:, *at], self._counts[at] = tile_sums(
-                phi_core[: len(self._sums)], seen_core, tile=self._tile
-            )  # fmt: skip
-            if self._with_contribution:
-                self._signed[:, *at] = signed_tile_sums(phi_core, seen_core, tile=self._tile)
-
-    def finish(self, row: int) -> None:
-        """Close a row of windows and keep what is final, unless it was kept before."""
-        grid = self._grid
-        probability, seen = self._blender.finish(row)
-        if row >= self._first:
-            rows = -(-min(grid.stride, grid.rows - row * grid.stride) // self._tile)
-            cols = -(-grid.cols // self._tile)
-            sums, counts = self._sums[:, :rows, :cols], self._counts[:rows, :cols]
-            band = _finished_band(self._predictor, probability, seen, sums if self._with_reliance else None, counts)
-            if self._with_probability:
-                band = replace(band, probability=quantised(probability, seen))
-            if self._with_contribution:
-                band = replace(band, contribution=tile_means(self._signed[:, :rows, :cols], counts))
-            _save_part(self._parts, row, band)
-        self._clear()
+def reliance_precision(options: PredictOptions, device: torch.device) -> str:
+    """Return the precision at which subsets of the sensors are answered."""
+    if options.reliance_precision != "auto":
+        return options.reliance_precision
+    return "bf16" if options.precision == "32" and multiplies_bf16(device) else options.precision
 
 
-def _finished_band(
-    predictor: Predictor,
-    probability: NDArray[np.float32],
-    seen: NDArray[np.bool_],
-    sums: NDArray[np.float32] | None,
-    counts: NDArray[np.int32],
-) -> Band:
-    """Make the rows of a map from blended probabilities, where something was seen, and |phi| sums and counts a tile."""
-    values = np.array([item.value for item in predictor.classes], dtype=np.uint8)
-    undefined = np.full((len(predictor.network.modalities), *counts.shape), np.nan, dtype=np.float32)
-    return Band(
-        classes=np.where(seen, values[probability.argmax(axis=0)], IGNORE).astype(np.uint8),
-        confidence=np.where(seen, probability.max(axis=0), np.nan).astype(np.float32),
-        reliance=undefined if sums is None else tile_shares(sums, counts),
-    )
+def _streams(device: torch.device) -> int:
+    # Measured on two cores: two windows at a time, one thread each, take a fifth less than one at a time on both.
+    return 1 if device.type != "cpu" else min(torch.get_num_threads(), MOST_STREAMS)
 
 
 def _batch_size(device: torch.device) -> int:
     # Measured on two cores: 4 windows of 256 px a call take five times as long as 4 calls of one window.
     return 1 if device.type == "cpu" else 8
-
-
-def _part(parts: Path, row: int) -> Path:
-    return parts / f"row-{row:05d}.npz"
-
-
-def _save_part(parts: Path, row: int, band: Band) -> None:
-    temporary = parts / f".row-{row:05d}.tmp.npz"
-    np.savez(temporary, **{name: values for name, values in vars(band).items() if values is not None})
-    temporary.replace(_part(parts, row))
-
-
-def _load_part(parts: Path, row: int) -> Band:
-    with np.load(_part(parts, row), allow_pickle=False) as data:
-        return Band(**{name: data[name] for name in data.files})
 
 
 def _reliance_tags(predictor: Predictor, stack: AlignedStack, options: PredictOptions) -> Mapping[str, str]:
@@ -332,5 +285,6 @@ def _reliance_tags(predictor: Predictor, stack: AlignedStack, options: PredictOp
         "tile_px": str(options.reliance_tile),
         "model": predictor.digest,
         "approximate": str(predictor.approximate).lower(),
+        "precision": reliance_precision(options, predictor.device),
         "missing": ",".join(name for name in predictor.network.modalities if name not in present),
     }

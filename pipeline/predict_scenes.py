@@ -11,13 +11,14 @@ import rasterio
 import torch
 
 from ..datasets.stack import IGNORE, AlignedStack
+from ..models.inference_form import inference_form
 from ..models.receptive_field import receptive_field
 from .area import scene_area
 from .errors import PipelineError
 from .map_companions import write_companions
 from .map_files import MapFiles
 from .planted import planted_shares
-from .predict import Predictor, check_bands, predict_scene
+from .predict import Predictor, check_bands, predict_scene, reliance_precision
 from .stage_options import PredictOptions
 from .trust import trust_words
 from .trust_maps import write_trust
@@ -59,6 +60,8 @@ def predict_scenes(
             "the model was not trained with subset sampling: its reliance maps are extrapolations, tagged approximate"
         )
     check_precision(options.precision, predictor.device)
+    check_precision(reliance_precision(options, predictor.device), predictor.device)
+    predictor = replace(predictor, network=inference_form(predictor.network))
     context = _context(predictor, options)
     outputs: list[Path] = []
     figures: dict[str, Any] = {}

@@ -237,6 +237,13 @@ class PredictOptions(Options):
     batch_size: int | None = Field(
         None, ge=1, description="Windows a network call; null: 1 on the CPU (fits its caches), 8 on a GPU."
     )
+    streams: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Batches that go through the network at the same time, each on its part of the processor's "
+        "threads; null: one a thread but at most 4 on the CPU, 1 on a GPU.",
+    )
     readers: int = Field(2, ge=1, le=64, description="Threads that read windows while the network works.")
     precision: Annotated[Literal["32", "bf16", "fp16"], BeforeValidator(_word)] = Field(
         "32", description="Of the network's activations, bits; probabilities and blending stay in 32 bits."
@@ -250,6 +257,11 @@ class PredictOptions(Options):
         "passes from three sensors on.",
     )
     reliance_tile: int = Field(32, ge=8, description="Edge of a pixel of the reliance map, scene px.")
+    reliance_precision: Annotated[Literal["auto", "32", "bf16", "fp16"], BeforeValidator(_word)] = Field(
+        "auto",
+        description="At which the network answers subsets of the sensors, for reliance alone; auto: bf16 where the CPU "
+        "multiplies in it, else `precision`.",
+    )
     contributions: bool = Field(
         False,
         description="Also map what each sensor adds to the probability of the class, with its sign, and the synergy of "
@@ -291,6 +303,11 @@ class PredictOptions(Options):
     def chosen_halo(self) -> int:
         """The halo, with the choice that is left open made."""
         return self.overlap // 4 if self.halo is None else self.halo
+
+    @property
+    def reliance_every(self) -> int:
+        """Distance of the rows and columns at which reliance is computed, px: a tile has 64 such places at least."""
+        return 2 if self.reliance_tile >= 16 and self.reliance_tile % 2 == 0 else 1
 
 
 class ReportOptions(Options):

@@ -58,12 +58,10 @@ class LowPrecision:
             logits: Tensor = self.network.decode(fused, size=size)
         return logits.float()
 
-    def core_answers(
-        self, features: Features, core: slice | None, *, every: int = 1
-    ) -> Callable[[Tensor], Tensor]:
+    def core_answers(self, features: Features, core: slice | None, *, every: int = 1) -> Callable[[Tensor], Tensor]:
         """Return what turns ``available`` into logits float32 of the core."""
         with self._autocast(features.device):
-            inner = self.network.core_answers(features, core, every=every)
+            inner = self.network.core_answers(features.as_type(self.dtype), core, every=every)
 
         def answer(available: Tensor) -> Tensor:
             with self._autocast(available.device):
@@ -102,7 +100,7 @@ class WindowAnswers:
     every
         They are computed for every n-th row and column of it.
     reliance_precision
-        The name of the precision at which subsets of the modalities are answered.
+        The name of the precision at which subsets of the modalities are answered; None: that of all of them.
     """
 
     network: Any
@@ -114,7 +112,7 @@ class WindowAnswers:
     temperature: float = 1.0
     core: slice | None = None
     every: int = 1
-    reliance_precision: str = "32"
+    reliance_precision: str | None = None
 
     @torch.inference_mode()
     def __call__(self, tensors: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -148,7 +146,7 @@ class WindowAnswers:
         if trained is None or self.reliance == "none":
             return probability.cpu().numpy(), np.zeros((len(available), 0, 0, 0), dtype=np.float32)
         phi: Tensor | None = None
-        low: Any = LowPrecision(network=self.network, dtype=PRECISIONS[self.reliance_precision])
+        low: Any = LowPrecision(network=self.network, dtype=PRECISIONS[self.reliance_precision or self.precision])
         for axes, (features, logits) in zip(turns, kept, strict=True):
             # Each symmetry explains the mean answer: the contributions then sum to v(all) - v(none) of the mean.
             full = logits if len(turns) == 1 else trained.flip(axes).log()
@@ -159,6 +157,15 @@ class WindowAnswers:
             phi = _added(phi, found.flip(axes) / len(turns))
         assert phi is not None  # noqa: S101 (likewise)
         return probability.cpu().numpy(), phi.cpu().numpy()
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a CPU has instructions that multiply in bfloat16; on other devices float32 is no burden: False."""
+    if device.type != "cpu":
+        return False
+    # Not in every version of torch.
+    can: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(can.get("amx_bf16") or can.get("avx512_bf16"))
 
 
 def check_precision(precision: str, device: torch.device) -> None:

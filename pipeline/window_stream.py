@@ -1,4 +1,4 @@
-"""WindowStream: the windows of a scene, read and made ready for the network on threads, in order."""
+"""WindowStream: the windows of a scene, read on threads, in order."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,10 @@ from .mosaic import WindowGrid
 from .prefetch import prefetch
 
 #: Pixels that are read at a time, at least one window: neighbours share the blocks of the files that they overlap in.
-STRIP_PX = 2**18
+STRIP_PX = 2**20
+
+#: Makes the network's inputs from windows.
+Tensors = Callable[[Sequence[StackWindow]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +28,14 @@ class WindowBatch:
     cols
         First column of each window, as from the grid's origins.
     windows
-        What was read, without images.
+        What was read.
     seen
         bool (tile, tile) a window: pixels of the area that one modality at least has.
-    tensors
-        Inputs of the network.
     """
 
     cols: tuple[int, ...]
     windows: tuple[StackWindow, ...]
     seen: tuple[NDArray[np.bool_], ...]
-    tensors: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,6 @@ class WindowStream:
         The part that is mapped; windows take their margins from the scene around it.
     grid
         Windows of that part.
-    tensors
-        Makes the inputs of the network from windows; called on the reading threads.
     batch_size
         Windows a batch at most.
     readers
@@ -80,7 +78,6 @@ class WindowStream:
     stack: AlignedStack
     area: Area
     grid: WindowGrid
-    tensors: Callable[[Sequence[StackWindow]], Mapping[str, Any]]
     batch_size: int
     readers: int
 
@@ -125,16 +122,12 @@ class WindowStream:
                 if seen.any():
                     found.append((left + cols.start, window, seen))
         groups = [found[start : start + self.batch_size] for start in range(0, len(found), self.batch_size)]
-        return Strip(
-            row=row, batches=tuple(self._batch(group) for group in groups), is_last=number == self.strips_a_row - 1
-        )
+        return Strip(row=row, batches=tuple(_batch(group) for group in groups), is_last=number == self.strips_a_row - 1)
 
-    def _batch(self, group: Sequence[tuple[int, StackWindow, NDArray[np.bool_]]]) -> WindowBatch:
-        cols, windows, seen = zip(*group, strict=True)
-        return WindowBatch(
-            cols=cols, windows=tuple(replace(window, image={}) for window in windows), seen=seen,
-            tensors=self.tensors(windows),
-        )  # fmt: skip
+
+def _batch(group: Sequence[tuple[int, StackWindow, NDArray[np.bool_]]]) -> WindowBatch:
+    cols, windows, seen = zip(*group, strict=True)
+    return WindowBatch(cols=cols, windows=windows, seen=seen)
 
 
 def _cut(window: StackWindow, cols: slice) -> StackWindow:

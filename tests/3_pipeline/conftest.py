@@ -129,6 +129,12 @@ class PixelNetwork(nn.Module):
     def decode(self, fused: list[Tensor], *, size: tuple[int, int]) -> Tensor:
         return fused[0][..., : size[0], : size[1]]
 
+    def core_answers(self, features: Features, core: slice | None, *, every: int = 1) -> Callable[[Tensor], Tensor]:
+        part = slice(None) if core is None else core
+        return lambda available: self.decode(self.fuse(features, available), size=features.size)[..., part, part][
+            ..., ::every, ::every
+        ]
+
 
 @pytest.fixture(scope="session")
 def pixel_network() -> type[PixelNetwork]:

@@ -21,15 +21,16 @@ from shapely.geometry import Polygon
 from equipoise.datasets.errors import SceneError
 from equipoise.models.network import FusionUNet, NetworkSpec
 from equipoise.models.receptive_field import receptive_field
-from equipoise.pipeline import predict as module
 from equipoise.pipeline.errors import PipelineError
+from equipoise.pipeline.map_files import Band
+from equipoise.pipeline.map_parts import MapParts
 from equipoise.pipeline.predict import check_bands, predict_scene, reliance_grid
 from equipoise.pipeline.predict_scenes import predict_scenes
 from equipoise.pipeline.stage_options import PredictOptions
 
 BANDS = {"eo": 2, "sar": 1}
 CLASSES = 3
-OPTIONS = PredictOptions(tile=64, overlap=32, reliance_tile=8, device="cpu")
+OPTIONS = PredictOptions(tile=64, overlap=32, reliance_tile=8, device="cpu", reliance_precision="32")
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,67 @@ def test_the_number_of_readers_changes_no_byte(stack, predictor, uninterrupted, 
     files, _ = _maps(stack, predictor, tmp_path, options=options)
     for old, new in zip(uninterrupted[0].all, files.all, strict=True):
         assert new.read_bytes() == old.read_bytes(), new.name
+
+
+@pytest.mark.parametrize("streams", [1, 2, 5])
+def test_windows_answered_at_the_same_time_change_no_byte(stack, predictor, tmp_path, streams):
+    given = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        files = [
+            _maps(stack, predictor, tmp_path / f"{number}", options=OPTIONS.model_copy(update={"streams": number}))[0]
+            for number in (3, streams)
+        ]
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(given)
+    for old, new in zip(files[0].all, files[1].all, strict=True):
+        assert new.read_bytes() == old.read_bytes(), new.name
+
+
+def test_streams_share_the_threads(stack, predictor, tmp_path, monkeypatch):
+    seen = []
+    encode = type(predictor.network).encode
+
+    def look(*given, **more):
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        return encode(*given, **more)
+
+    monkeypatch.setattr(type(predictor.network), "encode", look)
+    given = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        _maps(stack, predictor, tmp_path, options=OPTIONS.model_copy(update={"streams": 2}))
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(given)
+    assert len({thread for thread, _ in seen}) == 2
+    assert {threads for _, threads in seen} == {2}
+
+
+def test_reliance_may_be_answered_at_less_precision_than_the_map(stack, predictor, uninterrupted, tmp_path):
+    options = OPTIONS.model_copy(update={"reliance_precision": "bf16"})
+    files, maps = _maps(stack, predictor, tmp_path, options=options)
+    assert files.classes.read_bytes() == uninterrupted[0].classes.read_bytes()
+    assert files.confidence.read_bytes() == uninterrupted[0].confidence.read_bytes()
+    with rasterio.open(files.reliance) as source:
+        assert source.tags()["precision"] == "bf16"
+    assert (maps["reliance"] != uninterrupted[1]["reliance"]).any()
+    np.testing.assert_allclose(maps["reliance"], uninterrupted[1]["reliance"], atol=0.02)
+
+
+@pytest.mark.parametrize(("tile", "every"), [(8, 1), (15, 1), (16, 2), (32, 2)])
+def test_reliance_of_large_tiles_is_looked_up_at_every_second_place(tile, every):
+    assert PredictOptions(tile=480, overlap=0, reliance_tile=tile).reliance_every == every
+
+
+def test_every_second_place_stands_for_all(stack, predictor, tmp_path, monkeypatch):
+    options = OPTIONS.model_copy(update={"reliance_tile": 16, "contributions": True})
+    _, some = _maps(stack, predictor, tmp_path / "some", options=options)
+    monkeypatch.setattr(PredictOptions, "reliance_every", 1)
+    _, every = _maps(stack, predictor, tmp_path / "every", options=options)
+    np.testing.assert_allclose(some["reliance"], every["reliance"], atol=0.15)
+    assert np.nanmean(np.abs(some["reliance"] - every["reliance"])) < 0.03
 
 
 def test_with_a_halo_as_wide_as_the_network_looks_windows_agree(stack, predictor, tmp_path):
@@ -265,7 +327,7 @@ def test_a_missing_modality_has_no_share_and_is_named(write_stack, predictor, tm
 @pytest.mark.parametrize("done", range(5))
 def test_an_interrupted_map_ends_with_the_same_bytes(stack, predictor, uninterrupted, tmp_path, monkeypatch, done):
     files, _ = uninterrupted
-    save, rows = module._save_part, itertools.count()
+    save, rows = MapParts.save, itertools.count()
 
     def stop(*arguments):
         if next(rows) == done:
@@ -273,13 +335,13 @@ def test_an_interrupted_map_ends_with_the_same_bytes(stack, predictor, uninterru
         save(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_save_part", stop)
+        patch.setattr(MapParts, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             _maps(stack, predictor, tmp_path)
     assert not list(tmp_path.glob("*.tif*"))
     began = []
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_save_part", lambda parts, row, band: (began.append(row), save(parts, row, band)))
+        patch.setattr(MapParts, "save", lambda parts, row, band: (began.append(row), save(parts, row, band)))
         again, _ = _maps(stack, predictor, tmp_path)
     assert began == list(range(done, 5))
     for old, new in zip(files.all, again.all, strict=True):
@@ -288,15 +350,15 @@ def test_an_interrupted_map_ends_with_the_same_bytes(stack, predictor, uninterru
 
 
 def test_rows_of_another_run_are_thrown_away(stack, predictor, pixels, uninterrupted, tmp_path, monkeypatch):
-    save, rows = module._save_part, itertools.count()
+    save, rows = MapParts.save, itertools.count()
 
     def poison(parts, row, band):
         if next(rows) == 2:
             raise KeyboardInterrupt
-        save(parts, row, module.Band(classes=band.classes * 0, confidence=band.confidence, reliance=band.reliance))
+        save(parts, row, Band(classes=band.classes * 0, confidence=band.confidence, reliance=band.reliance))
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_save_part", poison)
+        patch.setattr(MapParts, "save", poison)
         with pytest.raises(KeyboardInterrupt):
             _maps(stack, predictor, tmp_path, resume="old")
     again, _ = _maps(stack, predictor, tmp_path, resume="new")
@@ -492,7 +554,7 @@ def parts(folder):
 moments = {
     "early": lambda folder: parts(folder) >= 1,
     "late": lambda folder: parts(folder) >= 9,
-    "writing": lambda folder: any(folder.glob(".place.*.tiled.tif")),
+    "writing": lambda folder: any(folder.glob(".place.*.cog.tif")),
 }
 assert end(begin(Path(sys.argv[1]) / "whole")) == 0
 for name, there in moments.items():
