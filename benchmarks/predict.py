@@ -1,8 +1,11 @@
-"""What a map costs beside the bare network: time, reliance, memory, bfloat16, and torchgeo's loop at the same overlap.
+"""What a map costs beside the bare network: time, reliance, memory, bfloat16, seams, and peers at the same overlap.
 
 An invented scene (13 bands of optics, 2 of radar, 1 of infrared) is mapped by a network of the default size that has
 learned a little. Every comparison is made within one process, in turn; absolute seconds mean little on a shared
 machine. Memory is measured in processes of its own: the peak over what the network alone had taken.
+
+The bare network is timed in three ways: as it was trained, window by window on all threads, which is how it is run
+elsewhere; in the form that maps are made with; and that two windows at a time.
 
 Writes predict.json beside this file and the table of docs/maps.md. `--small` tries all of it on little data and writes
 nothing. One part: `--part speed` or `--part memory --rows 4096`, which prints JSON.
@@ -21,7 +24,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ import torch
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from predict_peers import Pieces, installed_peers
 
 from equipoise.datasets.modality import Band, Modality, Unit
 from equipoise.datasets.normalise import Normaliser
@@ -39,14 +43,17 @@ from equipoise.datasets.stack import AlignedStack, StackReader
 from equipoise.datasets.statistics import BandStatistics
 from equipoise.models.inference_form import inference_form
 from equipoise.models.network import FusionUNet, NetworkSpec
+from equipoise.pipeline.answer_stream import divided_threads
 from equipoise.pipeline.mosaic import WindowGrid
 from equipoise.pipeline.predict import Predictor, predict_scene
+from equipoise.pipeline.prefetch import prefetch
 from equipoise.pipeline.scene_options import ClassOptions
 from equipoise.pipeline.stage_options import PredictOptions
 from equipoise.pipeline.window_answers import WindowAnswers
 
 BANDS = {"eo": 13, "sar": 2, "ir": 1}
-CLASSES, CELL_PX, THREADS = 6, 24, 2
+#: Cells are no divisor of what windows advance by: their borders and those of windows must not fall together.
+CLASSES, CELL_PX, THREADS = 6, 25, 2
 RESULT = Path(__file__).with_name("predict.json")
 PAGE = Path(__file__).parents[1] / "docs" / "maps.md"
 
@@ -65,9 +72,9 @@ class Size:
     encoder_depth: int
 
 
-FULL = Size(scene=4096, tile=256, overlap=64, memory_rows=(4096, 16384), memory_cols=1024, steps=40, rounds=2,
+FULL = Size(scene=4096, tile=256, overlap=64, memory_rows=(4096, 16384), memory_cols=4096, steps=60, rounds=3,
             encoder_depth=4)  # fmt: skip
-SMALL = Size(scene=192, tile=96, overlap=32, memory_rows=(256, 1024), memory_cols=64, steps=2, rounds=1,
+SMALL = Size(scene=192, tile=96, overlap=32, memory_rows=(256, 1024), memory_cols=128, steps=2, rounds=1,
              encoder_depth=2)  # fmt: skip
 
 
@@ -117,9 +124,9 @@ def trained(names: tuple[str, ...], *, depth: int, steps: int) -> Predictor:
     )
     flat = {name: BandStatistics(mean=(0.0,) * BANDS[name], std=(1.0,) * BANDS[name], count=1) for name in names}
     classes = [ClassOptions(value=k + 1, name=f"class {k}", color=f"#{40 * k:02x}8040") for k in range(CLASSES)]
-    return Predictor(network=inference_form(network), normaliser=Normaliser(modalities=modalities, training=flat),
-                     classes=classes, prior=torch.full((CLASSES,), 1 / CLASSES), digest="benchmark",
-                     approximate=False)  # fmt: skip
+    return Predictor(network=network.eval(), normaliser=Normaliser(modalities=modalities, training=flat),
+                     classes=classes, prior=torch.full((CLASSES,), 1 / CLASSES),
+                     digest="pair" if len(names) == 2 else "triple", approximate=False)  # fmt: skip
 
 
 def options_of(size: Size, **given: Any) -> PredictOptions:
@@ -140,98 +147,120 @@ def map_once(stack: AlignedStack, predictor: Predictor, options: PredictOptions)
             return source.read(1)
 
 
-def forward_only(stack: AlignedStack, predictor: Predictor, options: PredictOptions) -> None:
-    """Send one window through the network as often as the scene has windows."""
+def forward_only(
+    stack: AlignedStack, predictor: Predictor, options: PredictOptions, *, network: Any, streams: int = 1
+) -> None:
+    """Send one window through a network as often as the scene has windows, ``streams`` at the same time."""
     rows, cols = stack.geobox.shape
     grid = WindowGrid(rows=rows, cols=cols, tile=options.tile, overlap=options.overlap)
-    answers = WindowAnswers(network=predictor.network, prior=predictor.prior, reliance="none",
-                            precision=options.precision)  # fmt: skip
+    answers = WindowAnswers(network=network, prior=predictor.prior, reliance="none", precision=options.precision)
     window = StackReader(stack).read(0, 0, height=options.tile, width=options.tile)
     tensors = predictor.tensors(stack.name, [window])
-    for _ in range(grid.row_count * grid.col_count):
-        answers(tensors)
+    with divided_threads(streams):
+        windows = range(grid.row_count * grid.col_count)
+        for _ in prefetch(lambda _: answers(tensors), windows, lane=int, threads=streams, most=streams + 1):
+            pass
 
 
-def torchgeo_loop(stack: AlignedStack, predictor: Predictor, options: PredictOptions) -> None:
-    """Map with torchgeo's data sets and grid sampler, and the loop that its user has to write; no blending, no files.
-
-    It needs all of the map in memory, takes what is not valid for zero, and does not reach beyond the scene.
-    """
-    from torch.utils.data import DataLoader
-    from torchgeo.datasets import RasterDataset, stack_samples
-    from torchgeo.samplers import GridGeoSampler
-
-    names = predictor.network.modalities
-    sets = [type(f"Files_{name}", (RasterDataset,), {"filename_glob": f"{name}.tif"})(stack.present[name].parent)
-            for name in names]  # fmt: skip
-    joined = sets[0]
-    for item in sets[1:]:
-        joined = joined & item
-    sampler = GridGeoSampler(joined, size=options.tile, stride=options.tile - options.overlap)
-    classes = np.zeros(stack.geobox.shape, dtype=np.uint8)
-    inverse = ~stack.geobox.affine
-    edges = np.cumsum([0, *(BANDS[name] for name in names)])
-    with torch.inference_mode():
-        for batch in DataLoader(joined, batch_size=1, sampler=sampler, collate_fn=stack_samples):
-            image = {
-                name: batch["image"][:, a:b].nan_to_num() for name, a, b in zip(names, edges, edges[1:], strict=False)
-            }
-            best = predictor.network(image).argmax(dim=1)[0].numpy().astype(np.uint8)
-            x, _, y = _bounds(batch["bounds"])
-            left, top = (round(value) for value in inverse * (x, y))
-            target = classes[max(top, 0) : top + best.shape[0], max(left, 0) : left + best.shape[1]]
-            target[...] = best[: target.shape[0], : target.shape[1]]
-
-
-def _bounds(given: Any) -> tuple[float, float, float]:
-    """Return min x, max x and max y from what torchgeo of this version calls bounds."""
-    first = given[0]
-    if hasattr(first, "minx"):
-        return first.minx, first.maxx, first.maxy
-    if isinstance(first, tuple):  # slices of x, y and time
-        return first[0].start, first[0].stop, first[1].stop
-    values = torch.as_tensor(first).flatten().tolist()
-    return values[0], values[1], values[4]
+def border_changes(classes: NDArray[np.uint8], size: Size) -> float:
+    """Return how much more often neighbours differ across the windows' cores' borders than elsewhere; 1: no seams."""
+    stride = size.tile - size.overlap
+    changes = [(classes[1:] != classes[:-1]).mean(axis=1), (classes[:, 1:] != classes[:, :-1]).mean(axis=0)]
+    at = [np.arange(stride - 1, len(item), stride) for item in changes]
+    border = np.concatenate([item[where] for item, where in zip(changes, at, strict=True)])
+    inside = np.concatenate([np.delete(item, where) for item, where in zip(changes, at, strict=True)])
+    return float(border.mean() / max(inside.mean(), 1e-12))
 
 
 def speed(size: Size) -> dict[str, Any]:
-    """Time every kind of map in turn, and compare class maps of two precisions."""
+    """Time every kind of map in turn, and compare class maps; what the goals are about is timed in every round."""
     with tempfile.TemporaryDirectory() as folder:
         stack = write_scene(Path(folder) / "scene", rows=size.scene, cols=size.scene)
         two = stack.of_modalities(("eo", "sar"))
         pair, triple = (
             trained(names, depth=size.encoder_depth, steps=size.steps) for names in (two.modalities, stack.modalities)
         )
-        plain, shapley, low = options_of(size), options_of(size, reliance="shapley"), options_of(size, precision="bf16")
+        form = {predictor.digest: replace(predictor, network=inference_form(predictor.network), digest="form")
+                for predictor in (pair, triple)}  # fmt: skip
+        own, own3 = form["pair"], form["triple"]
+        plain, low = options_of(size), options_of(size, precision="bf16")
+        shapley, exact = (
+            options_of(size, reliance="shapley"),
+            options_of(size, reliance="shapley", reliance_precision="32"),
+        )
+        maps: dict[str, NDArray[np.uint8]] = {}
+
+        def mapped(name: str, stack: AlignedStack, predictor: Predictor, options: PredictOptions) -> None:
+            maps[name] = map_once(stack, predictor, options)
+
         work: dict[str, Callable[[], Any]] = {
-            "forward": lambda: forward_only(two, pair, plain),
-            "map": lambda: map_once(two, pair, plain),
-            "reliance of 2": lambda: map_once(two, pair, shapley),
-            "map of 3": lambda: map_once(stack, triple, plain),
-            "reliance of 3": lambda: map_once(stack, triple, shapley),
-            "forward bf16": lambda: forward_only(two, pair, low),
-            "map bf16": lambda: map_once(two, pair, low),
-            "torchgeo": lambda: torchgeo_loop(two, pair, plain),
+            "forward": lambda: forward_only(two, pair, plain, network=pair.network),
+            "map": lambda: mapped("fp32", two, own, plain),
+            "reliance of 2": lambda: map_once(two, own, shapley),
+            "map of 3": lambda: map_once(stack, own3, plain),
+            "reliance of 3": lambda: map_once(stack, own3, shapley),
+            "own forward": lambda: forward_only(two, pair, plain, network=own.network),
+            "own forward, 2 at a time": lambda: forward_only(two, pair, plain, network=own.network, streams=2),
+            "fp32 reliance of 2": lambda: map_once(two, own, exact),
+            "fp32 reliance of 3": lambda: map_once(stack, own3, exact),
+            "forward bf16": lambda: forward_only(two, pair, low, network=pair.network),
+            "map bf16": lambda: mapped("bf16", two, own, low),
         }
+        pieces = Pieces(
+            stack=two, network=pair.network, classes=CLASSES, tile=size.tile, overlap=size.overlap,
+            halo=plain.chosen_halo, stacked=stacked(two, Path(folder) / "stacked.tif"),
+        )  # fmt: skip
+        for name, peer in installed_peers().items():
+            work[name] = lambda name=name, peer=peer: maps.__setitem__(name, peer(pieces))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in work}
-        for _ in range(size.rounds):
-            for name, job in work.items():
-                found[name].append(timed(job))
-        agree = (map_once(two, pair, plain) == map_once(two, pair, low)).mean()
-    ratios = {
-        "wall / forward": ("map", "forward"), "bf16: wall / forward": ("map bf16", "forward bf16"),
-        "bf16 / fp32": ("map bf16", "map"), "reliance of 2 / none": ("reliance of 2", "map"),
-        "reliance of 3 / none": ("reliance of 3", "map of 3"), "torchgeo / ours": ("torchgeo", "map"),
-    }  # fmt: skip
+        for number in range(size.rounds):
+            for name in list(work)[: len(work) if number == 0 else 5]:
+                found[name].append(timed(work[name]))
+                print(name, found[name][-1], file=sys.stderr, flush=True)
+        peers = [name for name in maps if name not in ("fp32", "bf16")]
     return {
-        "seconds": {name: statistics.median(item["wall"] for item in items) for name, items in found.items()},
-        "ratios": {
-            name: {kind: statistics.median(a[kind] / b[kind] for a, b in zip(found[one], found[other], strict=True))
-                   for kind in ("wall", "cpu")}
-            for name, (one, other) in ratios.items()
-        },
-        "bf16_agreement": float(agree),
-    }  # fmt: skip
+        "seconds": {name: [round(item["wall"], 2) for item in items] for name, items in found.items()},
+        "ratios": {name: ratio(found, one, other) for name, (one, other) in RATIOS.items()}
+        | {f"{name} / ours": ratio(found, name, "map") for name in peers},
+        "bf16_agreement": float((maps["fp32"] == maps["bf16"]).mean()),
+        "border_changes": {name: border_changes(item, size) for name, item in maps.items() if name != "bf16"},
+        "agreement_with_peers": {name: float((maps[name] == maps["fp32"]).mean()) for name in peers},
+    }
+
+
+RATIOS = {
+    "map / forward of the network as trained": ("map", "forward"),
+    "map / forward of the form that we map with": ("map", "own forward"),
+    "map / that forward, 2 windows at a time": ("map", "own forward, 2 at a time"),
+    "reliance of 2 sensors / none": ("reliance of 2", "map"),
+    "reliance of 3 sensors / none": ("reliance of 3", "map of 3"),
+    "reliance of 2 sensors / none, subsets in fp32": ("fp32 reliance of 2", "map"),
+    "reliance of 3 sensors / none, subsets in fp32": ("fp32 reliance of 3", "map of 3"),
+    "bf16: map / forward": ("map bf16", "forward bf16"),
+    "bf16 map / fp32 map": ("map bf16", "map"),
+}
+
+
+def ratio(found: Mapping[str, list[dict[str, float]]], one: str, other: str) -> dict[str, float]:
+    """Return the median over the rounds in which both were measured."""
+    return {
+        kind: statistics.median(a[kind] / b[kind] for a, b in zip(found[one], found[other], strict=False))
+        for kind in ("wall", "cpu")
+    }
+
+
+def stacked(stack: AlignedStack, path: Path) -> Path:
+    """Write all bands into one file, for peers that read one."""
+    sources = [rasterio.open(stack.present[name]) for name in stack.modalities]
+    count = sum(source.count for source in sources)
+    with cog_writer(path, stack.geobox, count=count, dtype="float32", nodata=math.nan,
+                    overview_resampling="average") as writer:  # fmt: skip
+        for top in range(0, stack.geobox.shape[0], 256):
+            window = ((top, min(top + 256, stack.geobox.shape[0])), (0, stack.geobox.shape[1]))
+            writer.write(np.concatenate([source.read(window=window) for source in sources]), window=window)
+    for source in sources:
+        source.close()
+    return path
 
 
 def memory(size: Size, rows: int) -> dict[str, float]:
@@ -242,9 +271,13 @@ def memory(size: Size, rows: int) -> dict[str, float]:
                         *(["--small"] if size is SMALL else [])], check=True)  # fmt: skip
         stack = AlignedStack.load(Path(folder) / "stack.json")
         predictor = trained(stack.modalities, depth=2, steps=0)
+        predictor = replace(predictor, network=inference_form(predictor.network))
         answers = WindowAnswers(network=predictor.network, prior=predictor.prior, reliance="shapley")
         window = StackReader(stack).read(0, 0, height=size.tile, width=size.tile)
-        answers(predictor.tensors(stack.name, [window]))
+        tensors = predictor.tensors(stack.name, [window])
+        with divided_threads(THREADS):  # as many windows at a time as the map works on
+            for _ in prefetch(lambda _: answers(tensors), range(8), lane=int, threads=THREADS, most=THREADS + 1):
+                pass
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         map_once(stack, predictor, options_of(size, reliance="shapley"))
         return {"rows": rows, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before}
@@ -252,9 +285,10 @@ def memory(size: Size, rows: int) -> dict[str, float]:
 
 def part(*arguments: str) -> Any:
     """Measure a part in a process of its own."""
-    # GDAL's cache would otherwise grow with the machine; 64 MB hold two rows of blocks of most scenes.
-    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True,
-                          env={**os.environ, "GDAL_CACHEMAX": "64", "OMP_NUM_THREADS": str(THREADS)})  # fmt: skip
+    # GDAL's cache would otherwise grow with the machine; this holds two rows of blocks of the scene.
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True,
+                          env={**os.environ, "GDAL_CACHEMAX": "160", "OMP_WAIT_POLICY": "PASSIVE",
+                               "OMP_NUM_THREADS": str(THREADS)})  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -264,6 +298,12 @@ def table(record: Mapping[str, Any]) -> str:
     lines += [f"| {name} | {item['wall']:.2f} | {item['cpu']:.2f} |" for name, item in record["ratios"].items()]
     lines += ["", "| rows of the scene | peak memory over the network's own |", "| --- " * 2 + "|"]
     lines += [f"| {item['rows']} | {item['peak_mb']:.0f} MB |" for item in record["memory"]]
+    lines += ["", "| class map | neighbours that differ, at window borders / elsewhere | same class as ours |"]
+    lines += ["| --- " * 3 + "|"]
+    for name, changes in record["border_changes"].items():
+        agreement = record["agreement_with_peers"].get(name)
+        lines += [f"| {'ours' if name == 'fp32' else name} | {changes:.3f} | "
+                  f"{'' if agreement is None else f'{100 * agreement:.2f} %'} |"]  # fmt: skip
     lines += ["", f"Class maps in bfloat16 and float32 agree on {100 * record['bf16_agreement']:.2f} % of pixels."]
     return "\n".join(lines)
 

@@ -59,7 +59,7 @@ class Normaliser:
                 images[modality.name] = np.zeros((len(modality.bands), height, width), dtype=np.float32)
                 continue
             values = modality.to_network(working)
-            self.of_scene(scene, modality.name).normalise(values, out=values)
-            np.copyto(values, 0, where=~window.valid[modality.name])
+            self.of_scene(scene, modality.name).normalise(values, out=values, nan=None)
+            np.copyto(values, 0, where=~window.valid[modality.name])  # where any band is NaN, too
             images[modality.name] = values
         return images

@@ -15,6 +15,9 @@ from rasterio.shutil import delete as delete_raster
 #: Edge in pixels of the internal tiles of every GeoTIFF that is written.
 TILE = 256
 
+#: Of compression. Measured on float32 confidence: level 6 takes half as long again for a file that is 1 % smaller.
+LEVEL = 1
+
 
 @contextmanager
 def cog_writer(
@@ -31,9 +34,9 @@ def cog_writer(
 ) -> Iterator[DatasetWriter]:
     """Write a Cloud Optimized GeoTIFF block by block in bounded memory.
 
-    Blocks go to a tiled GeoTIFF beside ``path``; on a clean exit it becomes a COG with overviews and is renamed to
-    ``path``. On an error nothing is left. (The COG driver alone buffers the whole raster: 626 MB against 135 MB for
-    20000 x 20000 uint8.)
+    Blocks go to a tiled GeoTIFF beside ``path``, which is not compressed; on a clean exit it becomes a COG with
+    overviews and is renamed to ``path``. On an error nothing is left. (The COG driver alone buffers the whole raster:
+    626 MB against 135 MB for 20000 x 20000 uint8.)
 
     Parameters
     ----------
@@ -54,12 +57,11 @@ def cog_writer(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tiled, cog = path.with_name(f".{path.name}.tiled.tif"), path.with_name(f".{path.name}.cog.tif")
-    predictor = 3 if dtype.startswith("float") else 2 if dtype != "uint8" else 1
+    predictor = "no" if dtype == "uint8" else "yes"
     profile = {
         "driver": "GTiff", "height": geobox.shape[0], "width": geobox.shape[1], "count": count, "dtype": dtype,
         "crs": None if geobox.crs is None else geobox.crs.to_wkt(), "transform": geobox.affine, "nodata": nodata,
-        "tiled": True, "blockxsize": TILE, "blockysize": TILE, "compress": "deflate", "predictor": predictor,
-        "interleave": "band", "BIGTIFF": "IF_SAFER",
+        "tiled": True, "blockxsize": TILE, "blockysize": TILE, "interleave": "band", "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
     try:
         with warnings.catch_warnings():
@@ -72,8 +74,8 @@ def cog_writer(
                 writer.update_tags(**(tags or {}))
                 yield writer
             copy_raster(
-                tiled, cog, driver="COG", compress="deflate", predictor="yes" if predictor > 1 else "no",
-                blocksize=TILE, overview_resampling=overview_resampling, num_threads="ALL_CPUS",
+                tiled, cog, driver="COG", compress="deflate", level=LEVEL, predictor=predictor, blocksize=TILE,
+                overview_resampling=overview_resampling, num_threads="ALL_CPUS", bigtiff="IF_SAFER",
             )  # fmt: skip
         cog.replace(path)
     finally:

@@ -208,10 +208,12 @@ class StackReader:
         try:
             for name, path in self.stack.present.items():
                 source = self._on_grid(path)
-                values = np.full((source.count, height, width), np.nan, dtype=np.float32)
+                values = np.empty((source.count, height, width), dtype=np.float32)
+                if window.width < width or window.height < height:
+                    values.fill(np.nan)
                 if not is_empty:
-                    values[:, *inside] = source.read(window=window)
-                image[name], valid[name] = values, np.asarray(np.isfinite(values).all(axis=0))
+                    source.read(window=window, out=values[:, *inside])
+                image[name], valid[name] = values, _finite(values)
             for name, path in self.stack.clouds.items():
                 quality[name] = np.full((height, width), Quality.UNKNOWN, dtype=np.uint8)
                 if not is_empty:
@@ -235,3 +237,11 @@ class StackReader:
                 f"'{self.stack.name}'; run `equipoise coregister` again with --force"
             )
         return source
+
+
+def _finite(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where all bands (band, y, x) are numbers, (y, x); band by band, which needs no mask of all."""
+    found = np.isfinite(values[0])
+    for band in values[1:]:
+        found &= np.isfinite(band)
+    return found

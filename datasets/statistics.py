@@ -37,8 +37,10 @@ class BandStatistics:
     percentiles: tuple[tuple[float, ...], ...] | None = None
     resolution: tuple[float, ...] | None = None
 
-    def normalise(self, image: NDArray[np.float32], *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Bring (band, y, x) in network units to zero mean and unit deviation; NaN becomes 0.
+    def normalise(
+        self, image: NDArray[np.float32], *, out: NDArray[np.float32] | None = None, nan: float | None = 0.0
+    ) -> NDArray[np.float32]:
+        """Bring (band, y, x) in network units to zero mean and unit deviation; NaN becomes ``nan``, or stays: None.
 
         The result is a new array, or ``out``, which may be ``image`` itself.
         """
@@ -46,7 +48,8 @@ class BandStatistics:
         std = np.asarray(self.std, dtype=np.float32)[:, None, None]
         values = np.subtract(image, mean, out=out)
         values /= std
-        np.copyto(values, 0, where=np.isnan(values))
+        if nan is not None:
+            np.copyto(values, nan, where=np.isnan(values))
         return values
 
 

@@ -43,12 +43,14 @@ class BandTotals:
         """Take in some values of any shape."""
         if values.dtype == np.uint8:
             self.histogram += np.bincount(values.ravel(), minlength=256)
-        known = values[np.isfinite(values)]
+        finite = np.isfinite(values)
+        known = values if finite.all() else values[finite]
         if known.size:
+            lowest, total = float(known.min()), float(known.sum(dtype=np.float64))
             self.count += known.size
-            self.total += float(known.sum(dtype=np.float64))
-            self.magnitude += float(np.abs(known).sum(dtype=np.float64))
-            self.lowest, self.highest = min(self.lowest, float(known.min())), max(self.highest, float(known.max()))
+            self.total += total
+            self.magnitude += total if lowest >= 0 else float(np.abs(known).sum(dtype=np.float64))
+            self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, float(known.max()))
 
     def difference(self, other: "BandTotals") -> str | None:
         """Say what ``other`` has otherwise, or None."""

@@ -12,6 +12,9 @@ import typer
 from .. import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .config import Config
     from .run_folder import StageRecord
     from .stages import Run
 
@@ -77,10 +80,32 @@ for _name, _text in {
     "tile": "Cut the aligned scenes into patches and give them to splits.",
     "train": "Fit the fusion network and write the model.",
     "evaluate": "Measure it on the test split, with every subset of the modalities.",
-    "predict": "Make maps of classes, confidence and reliance.",
     "report": "Write one HTML page with pictures, figures and timings.",
 }.items():
     _stage_command(_name, _text)
+
+
+@app.command()
+def predict(
+    config: ConfigFile,
+    output: Output = None,
+    force: Force = False,
+    bbox: Annotated[str | None, typer.Option(help="Map no more than min x,min y,max x,max y.")] = None,
+    aoi: Annotated[Path | None, typer.Option(help="Map no more than the polygons in this vector file.")] = None,
+    reliance: Annotated[str | None, typer.Option(help="shapley, leave_one_out or none.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32, bf16 or fp16.")] = None,
+    resume: Annotated[bool, typer.Option(help="Keep the finished rows of maps that were interrupted.")] = True,
+) -> None:
+    """Make maps of classes, confidence and reliance; options given here come before those of the file."""
+    from .map_parts import forget_parts
+    from .predict_overrides import with_predict_options
+
+    bound = _bind(config, output, change=lambda checked: with_predict_options(
+        checked, bbox=bbox, aoi=aoi, reliance=reliance, precision=precision))  # fmt: skip
+    if not resume:
+        forget_parts(bound.folder.root / "predictions")
+    record, now = bound.do("predict", force=force)
+    _announce("predict", record, now)
 
 
 @app.command()
@@ -226,11 +251,12 @@ def demo(
     _final(bound)
 
 
-def _bind(path: Path, output: Path | None) -> "Run":
+def _bind(path: Path, output: Path | None, *, change: "Callable[[Config], Config] | None" = None) -> "Run":
     from .config import load_config
     from .run_folder import RunFolder
 
     checked = load_config(path)
+    checked = checked if change is None else change(checked)
     folder = RunFolder.open(output or Path("runs") / checked.name, seed=checked.seed)
     # Only now: what is wrong with the configuration is said before the seconds that torch takes to import.
     from .stages import Run

@@ -10,6 +10,7 @@ import torch
 
 from ..datasets.patches import INDEX_CRS, footprint
 from ..datasets.stack import AlignedStack, StackReader
+from .chip_map import write_chip_map
 from .predict import Predictor, check_bands
 from .progress import track
 from .reliance import INDETERMINATE_BELOW, contributions
@@ -24,16 +25,19 @@ def predict_chips(
     size: int,
     path: Path,
     geopackage: bool = False,
+    with_contributions: bool = False,
 ) -> tuple[list[Path], dict[str, Any]]:
-    """Classify the middle ``size`` x ``size`` px of each chip: a GeoParquet table, on request also a GeoPackage.
+    """Classify the middle ``size`` x ``size`` px of each chip: a GeoParquet table, a map, on request a GeoPackage.
 
     Columns: ``scene``, ``class_value``, ``class_name``, ``confidence`` (calibrated probability),
-    ``reliance_<modality>`` (share of |Shapley contribution|, NaN where indeterminate), ``geometry``.
+    ``reliance_<modality>`` (share of |Shapley contribution|, NaN where indeterminate), ``geometry``; with
+    ``with_contributions`` also ``contribution_<modality>`` and ``synergy``, signed. The map
+    (:func:`~equipoise.pipeline.chip_map.write_chip_map`) is ``chips.tif``, where all chips have a position.
     """
     rows: list[dict[str, Any]] = []
     groups = [stacks[start : start + batch_size] for start in range(0, len(stacks), batch_size)]
     for group in track(groups, "predict", total=len(groups)):
-        rows.extend(_classify(group, predictor, size=size))
+        rows.extend(_classify(group, predictor, size=size, with_contributions=with_contributions))
     georeferenced = all(stack.geobox.crs is not None for stack in stacks)
     table = gpd.GeoDataFrame(rows, geometry="geometry", crs=INDEX_CRS if georeferenced else None)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -42,6 +46,10 @@ def predict_chips(
     written = [path]
     if geopackage:
         written.append(_write_geopackage(table, path.with_suffix(".gpkg")))
+    written += write_chip_map(
+        stacks, table["class_value"].tolist(), size=size, classes=predictor.classes, digest=predictor.digest,
+        path=path.with_suffix(".tif"),
+    )  # fmt: skip
     counts = table["class_name"].value_counts().to_dict()
     return written, {
         "chips": len(table),
@@ -64,7 +72,9 @@ def _write_geopackage(table: gpd.GeoDataFrame, path: Path) -> Path:
     return path
 
 
-def _classify(stacks: Sequence[AlignedStack], predictor: Predictor, *, size: int) -> list[dict[str, Any]]:
+def _classify(
+    stacks: Sequence[AlignedStack], predictor: Predictor, *, size: int, with_contributions: bool
+) -> list[dict[str, Any]]:
     windows, names = [], predictor.network.modalities
     for given in stacks:
         check_bands(given, predictor)
@@ -78,9 +88,11 @@ def _classify(stacks: Sequence[AlignedStack], predictor: Predictor, *, size: int
     network = predictor.network
     features = network.encode(image, valid=valid, available=available)
     logits = network.decode(network.fuse(features, available), size=features.size)
-    shares = contributions(network, features, available, full=logits, prior=predictor.prior).abs()
+    signed = contributions(network, features, available, full=logits, prior=predictor.prior, synergy=True)
+    shares = signed[:, :-1].abs()
     total = shares.sum(dim=1, keepdim=True)
     shares = torch.where(total >= INDETERMINATE_BELOW, shares / total, torch.nan)
+    signed_names = (*(f"contribution_{name}" for name in names), "synergy") if with_contributions else ()
     confidence, best = (logits / predictor.temperature).softmax(dim=1).max(dim=1)
     return [
         {
@@ -89,9 +101,12 @@ def _classify(stacks: Sequence[AlignedStack], predictor: Predictor, *, size: int
             "class_name": predictor.classes[index].name,
             "confidence": chance,
             **{f"reliance_{name}": share for name, share in zip(names, row, strict=True)},
+            **dict(zip(signed_names, values, strict=False)),
             "geometry": footprint(stack.geobox),
         }
-        for stack, index, chance, row in zip(stacks, best.tolist(), confidence.tolist(), shares.tolist(), strict=True)
+        for stack, index, chance, row, values in zip(
+            stacks, best.tolist(), confidence.tolist(), shares.tolist(), signed.tolist(), strict=True
+        )
     ]
 
 

@@ -196,6 +196,7 @@ class Run:
             return predict_chips(
                 stacks, predictor, batch_size=self.config.train.batch_size, size=self.config.tile.patch_size,
                 path=folder / "chips.parquet", geopackage=self.config.predict.geopackage,
+                with_contributions=self.config.predict.contributions,
             )  # fmt: skip
         informative = {scene.name: scene.informative for scene in self.scenes if scene.informative is not None}
         return predict_scenes(

@@ -5,8 +5,11 @@ from dataclasses import replace
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from equipoise.pipeline import chip_map
 from equipoise.pipeline.predict_chips import predict_chips
 
 
@@ -59,3 +62,49 @@ def test_chips_without_a_position_lie_in_pixels(chips, predictor, tmp_path):
     package = gpd.read_file(tmp_path / "chips.gpkg")
     assert len(package) == 3
     assert package.total_bounds.tolist() == [0, 0, 16, 16]
+
+
+def test_the_map_has_a_pixel_a_chip(chips, predictor, tmp_path):
+    path = tmp_path / "chips.parquet"
+    written, _ = predict_chips(chips, predictor, batch_size=2, size=16, path=path)
+    assert path.with_suffix(".tif") in written
+    table = gpd.read_parquet(path)
+    with rasterio.open(path.with_suffix(".tif")) as source:
+        assert source.shape == (1, 3)
+        assert source.crs == chips[0].geobox.crs.to_wkt()
+        assert source.transform == chips[0].geobox.affine * Affine.scale(16)
+        np.testing.assert_array_equal(source.read(1)[0], table["class_value"])
+        assert source.tags()["class_10"] == "class <0>"
+
+
+def test_chips_apart_leave_gaps_and_too_far_apart_make_no_map(chips, predictor, tmp_path, monkeypatch):
+    apart = [chips[0], replace(chips[1], geobox=chips[1].geobox.translate_pix(32, 48))]
+    path = tmp_path / "chips.parquet"
+    predict_chips(apart, predictor, batch_size=2, size=16, path=path)
+    with rasterio.open(path.with_suffix(".tif")) as source:
+        classes = source.read(1)
+    assert classes.shape == (4, 4)
+    assert classes[0, 0] == 10
+    assert classes[3, 3] == 20
+    assert (classes == 255).sum() == 14
+    monkeypatch.setattr(chip_map, "MOST_PIXELS", 15)
+    path.with_suffix(".tif").unlink()
+    written, _ = predict_chips(apart, predictor, batch_size=2, size=16, path=path)
+    assert written == [path]
+
+
+def test_chips_without_a_position_have_no_map(chips, predictor, tmp_path):
+    nowhere = [replace(chip, geobox=GeoBox(chip.geobox.shape, chip.geobox.affine, None)) for chip in chips]
+    path = tmp_path / "chips.parquet"
+    written, _ = predict_chips(nowhere, predictor, batch_size=2, size=16, path=path)
+    assert written == [path]
+
+
+def test_contributions_are_columns_and_sum_to_what_was_gained(chips, predictor, tmp_path):
+    path = tmp_path / "chips.parquet"
+    predict_chips(chips, predictor, batch_size=2, size=16, path=path, with_contributions=True)
+    table = gpd.read_parquet(path)
+    gained = table["contribution_eo"] + table["contribution_sar"]
+    np.testing.assert_allclose(gained, table["confidence"] - 0.5, atol=1e-6)
+    assert table["contribution_eo"][0] > 0.4 > 1e-3 > abs(table["contribution_sar"][0])
+    assert "synergy" in table
