@@ -42,7 +42,7 @@ def test_both_tables_hold_the_same(chips, predictor, tmp_path):
     path = tmp_path / "chips.parquet"
     for _ in range(2):  # a second time over the first
         written, figures = predict_chips(chips, predictor, batch_size=2, size=16, path=path, geopackage=True)
-    assert written == [path, tmp_path / "chips.gpkg"]
+    assert written == [path, path.with_suffix(".gpkg"), path.with_suffix(".tif"), tmp_path / "chips.tif.aux.xml"]
     assert figures["chips"] == 3
     table, package = gpd.read_parquet(path), gpd.read_file(tmp_path / "chips.gpkg", layer="chips")
     assert table["class_value"].tolist()[:2] == [10, 20]
