@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .errors import DatasetError
 from .histogram import RunningHistogram
+from .noise import NOISE_TILE, tile_noise
 
 #: Shares in percent of the values that are kept beside mean and deviation.
 PERCENTILES = (1.0, 50.0, 99.0)
@@ -29,6 +30,9 @@ class BandStatistics:
         was written before they were kept.
     resolution
         For each band the width in network units that the percentiles are true to; None as above.
+    noise
+        For each band the same percentiles of the noise of tiles (:mod:`equipoise.datasets.noise`), in network units;
+        None where no whole tile was seen, or as above.
     """
 
     mean: tuple[float, ...]
@@ -36,6 +40,7 @@ class BandStatistics:
     count: int
     percentiles: tuple[tuple[float, ...], ...] | None = None
     resolution: tuple[float, ...] | None = None
+    noise: tuple[tuple[float, ...], ...] | None = None
 
     def normalise(
         self, image: NDArray[np.float32], *, out: NDArray[np.float32] | None = None, nan: float | None = 0.0
@@ -55,7 +60,7 @@ class BandStatistics:
 
 @dataclass(kw_only=True)
 class RunningStatistics:
-    """Statistics of a stream of windows, in bounded memory.
+    """Statistics of a stream of windows, in bounded memory; noise is that of the whole tiles within each window.
 
     Mean and variance are updated pairwise in float64 (Chan, Golub and LeVeque 1983, eq. 2.1); percentiles come from a
     histogram a band (:class:`~equipoise.datasets.histogram.RunningHistogram`).
@@ -71,11 +76,13 @@ class RunningStatistics:
     mean: NDArray[np.float64] = field(init=False)
     squares: NDArray[np.float64] = field(init=False)
     histograms: list[RunningHistogram] = field(init=False)
+    noises: list[RunningHistogram] = field(init=False)
 
     def __post_init__(self) -> None:
         self.mean = np.zeros(self.bands)
         self.squares = np.zeros(self.bands)
         self.histograms = [RunningHistogram() for _ in range(self.bands)]
+        self.noises = [RunningHistogram() for _ in range(self.bands)]
 
     def update(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Take in a window: image (band, y, x), valid (y, x)."""
@@ -92,6 +99,8 @@ class RunningStatistics:
         self.count = total
         for histogram, band in zip(self.histograms, values, strict=True):
             histogram.update(band)
+        for histogram, noise in zip(self.noises, tile_noise(image, valid, tile=NOISE_TILE), strict=True):
+            histogram.update(noise[np.isfinite(noise)].astype(np.float64))
 
     def result(self) -> BandStatistics:
         """Return the statistics so far; a band that varies by rounding alone gets deviation 1: it normalises to 0.
@@ -109,6 +118,9 @@ class RunningStatistics:
             mean=tuple(map(float, self.mean)), std=tuple(map(float, std)), count=self.count,
             percentiles=tuple(histogram.percentiles(PERCENTILES) for histogram in self.histograms),
             resolution=tuple(histogram.width for histogram in self.histograms),
+            noise=tuple(histogram.percentiles(PERCENTILES) for histogram in self.noises)
+            if all(histogram.counts.sum() for histogram in self.noises)
+            else None,
         )  # fmt: skip
 
 
@@ -121,6 +133,8 @@ def _plain(item: BandStatistics) -> dict[str, object]:
     record: dict[str, object] = {"mean": list(item.mean), "std": list(item.std), "count": item.count}
     if item.percentiles is not None and item.resolution is not None:
         record |= {"percentiles": [list(band) for band in item.percentiles], "resolution": list(item.resolution)}
+    if item.noise is not None:
+        record["noise"] = [list(band) for band in item.noise]
     return record
 
 
@@ -141,9 +155,10 @@ def statistics_from_dict(record: Mapping[str, Mapping[str, object]]) -> dict[str
 
 
 def _statistics(item: Mapping[str, Any]) -> BandStatistics:
-    percentiles, resolution = item.get("percentiles"), item.get("resolution")
+    percentiles, resolution, noise = item.get("percentiles"), item.get("resolution"), item.get("noise")
     return BandStatistics(
         mean=tuple(float(x) for x in item["mean"]), std=tuple(float(x) for x in item["std"]), count=int(item["count"]),
         percentiles=None if percentiles is None else tuple(tuple(float(x) for x in band) for band in percentiles),
         resolution=None if resolution is None else tuple(float(x) for x in resolution),
+        noise=None if noise is None else tuple(tuple(float(x) for x in band) for band in noise),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.noise import tile_noise
 from ..datasets.normalise import Normaliser
 from ..datasets.quality import Quality
 from ..datasets.stack import StackWindow
@@ -16,7 +17,7 @@ from ..datasets.statistics import BandStatistics
 #: Confidence of a position from which on it is not doubted: twice what unrelated images reach (pipeline/matching.py).
 SURE_REGISTRATION = 0.6
 
-#: A value is out of range beyond the 1st or 99th percentile of the statistics by more than this multiple of that
+#: A value, or the noise of a tile, is implausible beyond the 1st or 99th percentile by more than this multiple of that
 #: percentile's distance from the median: about 4.7 deviations for a normal band, more for one with long tails.
 MARGIN = 1.0
 
@@ -70,7 +71,8 @@ class TileCounts:
         int32 (tile rows, tile columns): pixels that are mapped and that a sensor saw.
     clouded, missing, out_of_range
         int32 (modality, tile rows, tile columns): of these, those that the sensor's product calls cloud or shadow,
-        whether they were masked or kept; those without a value for another reason; those with an impossible value.
+        whether they were masked or kept; those without a value for another reason; those with an implausible value, or
+        in a tile that is noisier than training makes plausible.
     """
 
     observed: NDArray[np.int32]
@@ -112,11 +114,25 @@ def count_tiles(
         low, high = value_range(normaliser.of_scene(scene, modality.name))
         values = modality.to_network(working)
         beyond = ((values < low[:, None, None]) | (values > high[:, None, None])).any(axis=0)
+        beyond |= _noisy(values, valid & ~cloud, normaliser.of_scene(scene, modality.name), tile=tile)
         strange.append(observed & valid & ~cloud & beyond)
     return TileCounts(
         observed=_sum_tiles(observed, tile), clouded=_sum_tiles(np.stack(clouded), tile),
         missing=_sum_tiles(np.stack(missing), tile), out_of_range=_sum_tiles(np.stack(strange), tile),
     )  # fmt: skip
+
+
+def _noisy(
+    values: NDArray[np.float32], good: NDArray[np.bool_], statistics: BandStatistics, *, tile: int
+) -> NDArray[np.bool_]:
+    """Return the pixels (y, x) of tiles that are noisier in a band than training makes plausible."""
+    if statistics.noise is None:
+        return np.zeros(good.shape, dtype=bool)
+    _, middle, high = np.asarray(statistics.noise).T
+    # Every value of a band is rounded somewhere: a band without noise in training must not be noisy by that.
+    most = high + MARGIN * (high - middle) + np.asarray(statistics.resolution or 0.0)
+    noisy = (tile_noise(values, good, tile=tile) > most[:, None, None]).any(axis=0)
+    return np.kron(noisy, np.ones((tile, tile), dtype=bool))
 
 
 def value_range(statistics: BandStatistics) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from equipoise.datasets.quality import Quality
 from equipoise.datasets.raster import cog_writer
+from equipoise.datasets.stack import StackWindow
 from equipoise.datasets.statistics import BandStatistics
 from equipoise.pipeline import trust_maps as module
 from equipoise.pipeline.predict import predict_scene
@@ -21,6 +22,7 @@ from equipoise.pipeline.trust import (
     FLAG_NAMES,
     Flag,
     TileCounts,
+    count_tiles,
     defects,
     judge,
     quality,
@@ -254,3 +256,22 @@ def test_little_is_not_told_as_nothing_and_nothing_mapped_is_said():
     record = {"shares": shares, "sensors": {"rests on clouded data": {"eo": 0.003, "ir": 0.001}}, "unknown": []}
     assert trust_words(record)[1] == "Less than 1 % rests on clouded data (eo less than 1 %, ir less than 1 %)."
     assert "Nothing was mapped" in trust_words({"shares": {}, "sensors": {}, "unknown": []})[0]
+
+
+def test_tiles_noisier_than_in_training_are_not_good(predictor):
+    rng = np.random.default_rng(0)
+    statistics = BandStatistics(mean=(0.0,) * 2, std=(10.0,) * 2, count=1, noise=((0.5, 1.0, 1.5), (0.5, 1.0, 1.5)))
+    normaliser = replace(predictor.normaliser, training=dict.fromkeys(("eo", "sar"), statistics))
+    quiet, noisy = rng.normal(0, 1, (2, 32, 64)), rng.normal(0, 1, (2, 32, 64))
+    noisy[1, :16, 16:32] *= 4
+    valid = np.ones((32, 64), dtype=bool)
+    window = StackWindow(
+        image={"eo": noisy.astype(np.float32), "sar": quiet.astype(np.float32)},
+        valid={"eo": valid, "sar": valid}, labels=None, quality={},
+    )  # fmt: skip
+    counts = count_tiles(window, valid, normaliser, scene="place", tile=16)
+    wanted = np.zeros((2, 2, 4), dtype=np.int32)
+    wanted[0, 0, 1] = 256
+    np.testing.assert_array_equal(counts.out_of_range, wanted)
+    before = replace(normaliser, training=dict.fromkeys(("eo", "sar"), replace(statistics, noise=None)))
+    assert not count_tiles(window, valid, before, scene="place", tile=16).out_of_range.any()
