@@ -287,7 +287,7 @@ def part(*arguments: str) -> Any:
     """Measure a part in a process of its own."""
     # GDAL's cache would otherwise grow with the machine; this holds two rows of blocks of the scene.
     done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, "GDAL_CACHEMAX": "160", "OMP_WAIT_POLICY": "PASSIVE",
+                          env={**os.environ, "GDAL_CACHEMAX": "112", "OMP_WAIT_POLICY": "PASSIVE",
                                "OMP_NUM_THREADS": str(THREADS)})  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -318,6 +318,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--small", action="store_true", help="try all of it on little data; writes nothing")
     parser.add_argument("--part", choices=("speed", "memory", "scene"))
+    parser.add_argument("--again", choices=("memory",), help="measure this anew and keep the rest of predict.json")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--folder", type=Path)
     return parser.parse_args()
@@ -339,14 +340,17 @@ def main() -> None:
         print(json.dumps(speed(size) if given.part == "speed" else memory(size, given.rows)))
         return
     began = time.perf_counter()
-    record = {
-        **part("--part", "speed", *flags),
-        "memory": [part("--part", "memory", "--rows", str(rows), *flags) for rows in size.memory_rows],
-        "scene_px": size.scene, "tile_px": size.tile, "overlap_px": size.overlap, "rounds": size.rounds,
-        "threads": THREADS, "cpu_count": os.cpu_count(), "load_average": os.getloadavg(),
-        "python": platform.python_version(), "versions": package_versions(),
-    }  # fmt: skip
-    record["measured_in_s"] = round(time.perf_counter() - began, 1)
+    of_memory = [part("--part", "memory", "--rows", str(rows), *flags) for rows in size.memory_rows]
+    if given.again:
+        record = {**json.loads(RESULT.read_text(encoding="utf-8")), "memory": of_memory}
+    else:
+        record = {
+            **part("--part", "speed", *flags), "memory": of_memory,
+            "scene_px": size.scene, "tile_px": size.tile, "overlap_px": size.overlap, "rounds": size.rounds,
+            "threads": THREADS, "cpu_count": os.cpu_count(), "load_average": os.getloadavg(),
+            "python": platform.python_version(), "versions": package_versions(),
+            "measured_in_s": round(time.perf_counter() - began, 1),
+        }  # fmt: skip
     print(table(record))
     if given.small:
         print("tried on little data: nothing was written")

@@ -1,7 +1,7 @@
 """The same map by what peers offer: torchgeo's grid sampler, TerraTorch's tiled inference, geoai's GeoTIFF prediction.
 
 Each gets the network as it was trained, windows of the same size that advance by the same step, one at a time, in
-float32. What is not installed is left out; Raster Vision's learner could not be installed beside this torch.
+float32. What is not installed is left out; Raster Vision was not tried.
 """
 
 import tempfile

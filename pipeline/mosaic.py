@@ -101,6 +101,7 @@ class RowBlender:
         self._values = np.zeros((channels, grid.tile, width), dtype=np.float32)
         self._weights = np.zeros((grid.tile, width), dtype=np.float32)
         self._seen = np.zeros((grid.tile, width), dtype=bool)
+        self._closed = False
         profile = blend_profile(grid.tile, grid.overlap, grid.halo)
         self._window = profile[:, None] * profile[None, :]
 
@@ -116,6 +117,7 @@ class RowBlender:
         seen
             bool (tile, tile), True where the values mean something; None: everywhere.
         """
+        self._begin()
         left = col + self._grid.margin
         cols = slice(left, left + self._grid.tile)
         self._values[:, :, cols] += values * self._window
@@ -123,24 +125,32 @@ class RowBlender:
         self._seen[:, cols] |= (self._window > 0) if seen is None else seen
 
     def finish(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Close row ``row`` of windows and carry the unfinished rows over.
+        """Close row ``row`` of windows.
 
         Returns
         -------
         Blended values float32 (channels, rows, scene width) of the rows that are final now, 0 where nothing was
-        added; and where something was added and seen, bool (rows, scene width).
+        added; and where something was added and seen, bool (rows, scene width). The values are no copy: they are good
+        until the next call.
         """
+        self._begin()
         grid = self._grid
         first, last = grid.finished_rows(row)
         top = first - (row * grid.stride - grid.margin)
         rows, cols = slice(top, top + last - first), slice(grid.margin, grid.margin + grid.cols)
         weights = self._weights[rows, cols]
         covered = weights > 0
-        blended = (self._values[:, rows, cols] / np.where(covered, weights, 1)).astype(np.float32, copy=False)
-        seen = self._seen[rows, cols] & covered
-        for buffer in (self._values, self._weights, self._seen):
-            _carry(buffer, grid.overlap)
-        return blended, seen
+        values = self._values[:, rows, cols]
+        np.divide(values, weights, out=values, where=covered)
+        self._closed = True
+        return values, self._seen[rows, cols] & covered
+
+    def _begin(self) -> None:
+        """Carry over what the row that was closed last shares with the next: not before, as it was given out."""
+        if self._closed:
+            for buffer in (self._values, self._weights, self._seen):
+                _carry(buffer, self._grid.overlap)
+        self._closed = False
 
 
 def _carry(buffer: NDArray[np.float32] | NDArray[np.bool_], overlap: int) -> None:

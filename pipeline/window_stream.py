@@ -13,7 +13,7 @@ from .mosaic import WindowGrid
 from .prefetch import prefetch
 
 #: Pixels that are read at a time, at least one window: neighbours share the blocks of the files that they overlap in.
-STRIP_PX = 2**20
+STRIP_PX = 2**19
 
 #: Makes the network's inputs from windows.
 Tensors = Callable[[Sequence[StackWindow]], Mapping[str, Any]]
@@ -96,14 +96,14 @@ class WindowStream:
         """Yield the strips from a row of windows on, row by row, left to right.
 
         Strips that lie below each other are read by the same thread: the blocks of the files that both need are in
-        its handles' cache. As many strips as readers, and one, are in memory.
+        its handles' cache. As many strips as readers, and the one that is worked on, are in memory.
         """
         places = ((row, number) for row in range(first_row, self.grid.row_count) for number in range(self.strips_a_row))
         # Labels are not looked at: reading them would only take time.
         reader = StackReader(replace(self.stack, labels=None))
         return prefetch(
             lambda place: self._strip(reader, *place), places, lane=lambda place: place[1], threads=self.readers,
-            most=self.readers + 1,
+            most=self.readers,
         )  # fmt: skip
 
     def _strip(self, reader: StackReader, row: int, number: int) -> Strip:

@@ -32,7 +32,7 @@ def _blended(grid, image):
             blender.add(left, _cut(image, top, left, grid.tile))
         values, covered = blender.finish(row)
         assert covered.all()
-        parts.append(values)
+        parts.append(values.copy())
     return np.concatenate(parts, axis=1)
 
 
@@ -102,7 +102,7 @@ def test_windows_that_disagree_are_blended_without_a_seam(axis):
         for top, left in grid.origins(row):
             second = (top if axis == "rows" else left) > 0
             blender.add(left, np.full((1, 64, 64), float(second), np.float32))
-        parts.append(blender.finish(row)[0])
+        parts.append(blender.finish(row)[0].copy())
     profile = np.concatenate(parts, axis=1)[0].mean(axis=1 if axis == "rows" else 0)
     assert profile[0] == 0
     assert profile.max() == pytest.approx(1, abs=1e-5)
@@ -132,7 +132,7 @@ def test_what_is_said_in_the_halo_counts_for_nothing(grid, seed):
         for top, left in grid.origins(row):
             wrong = rng.normal(0, 1000, (1, grid.tile, grid.tile)).astype(np.float32)
             blender.add(left, np.where(inner, _cut(image, top, left, grid.tile), wrong))
-        parts.append(blender.finish(row)[0])
+        parts.append(blender.finish(row)[0].copy())
     np.testing.assert_allclose(np.concatenate(parts, axis=1), image, atol=1e-5)
 
 
