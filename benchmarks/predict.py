@@ -43,6 +43,7 @@ from equipoise.datasets.stack import AlignedStack, StackReader
 from equipoise.datasets.statistics import BandStatistics
 from equipoise.models.inference_form import inference_form
 from equipoise.models.network import FusionUNet, NetworkSpec
+from equipoise.pipeline.allocator import few_arenas
 from equipoise.pipeline.answer_stream import divided_threads
 from equipoise.pipeline.mosaic import WindowGrid
 from equipoise.pipeline.predict import Predictor, predict_scene
@@ -287,7 +288,7 @@ def part(*arguments: str) -> Any:
     """Measure a part in a process of its own."""
     # GDAL's cache would otherwise grow with the machine; this holds two rows of blocks of the scene.
     done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, "GDAL_CACHEMAX": "112", "OMP_WAIT_POLICY": "PASSIVE",
+                          env={**os.environ, "GDAL_CACHEMAX": "96", "OMP_WAIT_POLICY": "PASSIVE",
                                "OMP_NUM_THREADS": str(THREADS)})  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -328,6 +329,7 @@ def main() -> None:
     from equipoise.pipeline.run_folder import package_versions
 
     warnings.simplefilter("ignore")
+    few_arenas()  # as the command does
     torch.set_num_threads(THREADS)
     given = arguments()
     size, flags = (SMALL, ["--small"]) if given.small else (FULL, [])

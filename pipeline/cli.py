@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import __version__
+from .allocator import few_arenas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ def _start(
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
     # Threads that spin while they wait make a training step ten times slower where another process wants the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    few_arenas()
     # GDAL's own default is a twentieth of the machine's memory: stages stay bounded on small machines, too.
     os.environ.setdefault("GDAL_CACHEMAX", "256")
     # GDAL's own words for a broken file come before ours and say less; ours carry them.
