@@ -61,8 +61,9 @@ def predict_scenes(
         )
     check_precision(options.precision, predictor.device)
     check_precision(reliance_precision(options, predictor.device), predictor.device)
-    predictor = replace(predictor, network=inference_form(predictor.network))
-    context = _context(predictor, options)
+    # For the maps alone: whatever describes the model describes it as it was trained.
+    mapper = replace(predictor, network=inference_form(predictor.network))
+    context = _context(mapper, options)
     outputs: list[Path] = []
     figures: dict[str, Any] = {}
     for given in stacks:
@@ -72,7 +73,7 @@ def predict_scenes(
             continue
         check_bands(given, predictor)
         stack = given.of_modalities(predictor.network.modalities)
-        files = predict_scene(stack, predictor, options=options, folder=folder, resume=resume)
+        files = predict_scene(stack, mapper, options=options, folder=folder, resume=resume)
         outputs.extend(files.all)
         mapped = replace(stack, geobox=area.geobox)
         figures[stack.name] = _describe(mapped, files, predictor, options, informative.get(stack.name))
