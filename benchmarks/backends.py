@@ -254,6 +254,10 @@ def main() -> None:
     small = parser.parse_args().small
     found = measure(tile=64 if small else 256, depth=2 if small else 4, steps=2 if small else 8,
                     windows=2 if small else 16, rounds=1 if small else 5)  # fmt: skip
+    missing = set(TRIED) - {item["engine"] for item in found}
+    if missing and not small:
+        print(f"nothing was written: {', '.join(sorted(missing))} would be lost from {RESULT.name}")
+        return
     if small:
         print("tried on little data: nothing was written")
         return

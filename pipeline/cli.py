@@ -99,14 +99,11 @@ def predict(
     resume: Annotated[bool, typer.Option(help="Keep the finished rows of maps that were interrupted.")] = True,
 ) -> None:
     """Make maps of classes, confidence and reliance; options given here come before those of the file."""
-    from .map_parts import forget_parts
     from .predict_overrides import with_predict_options
 
     bound = _bind(config, output, change=lambda checked: with_predict_options(
         checked, bbox=bbox, aoi=aoi, reliance=reliance, precision=precision))  # fmt: skip
-    if not resume:
-        forget_parts(bound.folder.root / "predictions")
-    record, now = bound.do("predict", force=force)
+    record, now = bound.do("predict", force=force or not resume)
     _announce("predict", record, now)
 
 

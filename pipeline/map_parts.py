@@ -55,9 +55,3 @@ class MapParts:
 
     def _path(self, row: int) -> Path:
         return self.folder / f"row-{row:05d}.npz"
-
-
-def forget_parts(folder: Path) -> None:
-    """Throw away what is kept of interrupted maps in a folder."""
-    for parts in folder.glob(".*.parts"):
-        shutil.rmtree(parts)

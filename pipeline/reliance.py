@@ -85,13 +85,21 @@ def contributions(
     if method == "leave_one_out":
         shares = torch.stack([everything - value(~alone) for alone in torch.eye(len(columns), dtype=torch.bool)])
     else:
-        subsets = coalitions(len(columns))
-        values = torch.stack([none, *(value(subset) for subset in subsets[1:-1]), everything])
-        shares = shapley_values(values, members=len(columns))
+        shares, beyond = _shapley(value, members=len(columns), none=none, everything=everything)
         if synergy:
-            total[:, -1] = everything - none - (values[(subsets.sum(dim=1) == 1).to(values.device)] - none).sum(dim=0)
+            total[:, -1] = beyond
     total[:, columns] = shares.transpose(0, 1)
     return total
+
+
+def _shapley(
+    value: Callable[[Tensor], Tensor], *, members: int, none: Tensor, everything: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return Shapley values (member, batch, ...) and the synergy (batch, ...) of a value function of subsets."""
+    subsets = coalitions(members)
+    values = torch.stack([none, *(value(subset) for subset in subsets[1:-1]), everything])
+    alone = values[(subsets.sum(dim=1) == 1).to(values.device)]
+    return shapley_values(values, members=members), everything - none - (alone - none).sum(dim=0)
 
 
 def _value(answer: Callable[[Tensor], Tensor], allowed: Tensor, *, predicted: Tensor, none: Tensor) -> Tensor:
