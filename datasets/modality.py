@@ -50,7 +50,7 @@ class Band:
     nodata
         Digital number that means "no observation"; ``None`` asks the file.
     resampling
-        Rule when the grid changes at about the same pixel size: ``nearest``, ``bilinear`` or ``cubic``.
+        Rule when the grid changes at about the same pixel size: ``nearest``, ``bilinear``, ``cubic`` or ``lanczos``.
         Downsampling always averages.
     planck
         Constants K1 and K2 of a thermal band whose ``scale * DN + offset`` is a radiance: brightness temperature in

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from ..datasets.displacement import Displacement
 from ..datasets.labels import read_labels
 from ..datasets.opening import open_scene
 from ..datasets.quality import Quality
@@ -272,8 +273,8 @@ def _matching_grid(grid: GeoBox, scene: Scene) -> GeoBox:
     return coarse[top : min(rows, top + MATCH_EDGE), left : min(cols, left + MATCH_EDGE)]
 
 
-def _as_seen(scene: Scene, grid: GeoBox, *, east: float = 0.0, north: float = 0.0) -> NDArray[np.float32]:
-    return scene.modality.to_network(warp(scene, grid, east=east, north=north))
+def _as_seen(scene: Scene, grid: GeoBox) -> NDArray[np.float32]:
+    return scene.modality.to_network(warp(scene, grid))
 
 
 def _write_aligned(scene: Scene, grid: GeoBox, *, registration: Registration, path: Path) -> None:
@@ -293,7 +294,8 @@ def _write_aligned(scene: Scene, grid: GeoBox, *, registration: Registration, pa
         path, grid, count=len(names), dtype="float32", nodata=float("nan"), overview_resampling="average",
         descriptions=names, tags=tags,
     ) as writer:  # fmt: skip
-        for row, values in warp_bands(scene, grid, east=registration.east, north=registration.north):
+        displacement = Displacement.constant(grid, east=registration.east, north=registration.north)
+        for row, values in warp_bands(scene, grid, displacement=displacement):
             any_valid |= bool(np.isfinite(values).any())
             writer.write(values, window=((row, row + values.shape[1]), (0, values.shape[2])))
         if not any_valid:
@@ -304,7 +306,7 @@ def _write_aligned(scene: Scene, grid: GeoBox, *, registration: Registration, pa
 
 
 def _write_quality(scene: Scene, grid: GeoBox, *, registration: Registration, path: Path) -> None:
-    east, north = registration.east, registration.north
+    displacement = Displacement.constant(grid, east=registration.east, north=registration.north)
     with cog_writer(
         path, grid, count=1, dtype="uint8", nodata=int(Quality.UNKNOWN), overview_resampling="mode",
         descriptions=("quality",), tags={str(int(code)): code.name.lower() for code in Quality},
@@ -312,7 +314,7 @@ def _write_quality(scene: Scene, grid: GeoBox, *, registration: Registration, pa
         step = grid.shape[0] if grid.crs is None else BAND_ROWS
         for row in range(0, grid.shape[0], step):
             band = grid[row : min(row + step, grid.shape[0]), :]
-            values = warp_quality(scene, band, east=east, north=north)
+            values = warp_quality(scene, band, displacement=displacement)
             writer.write(values, 1, window=((row, row + values.shape[0]), (0, values.shape[1])))
 
 
@@ -329,6 +331,7 @@ def _quicklooks(scene: Scene, grid: GeoBox, *, registration: Registration) -> di
     views = {}
     for moment, (east, north) in moves.items():
         # Some rows at a time: a small picture of a large scene needs all of its pixels, but not at once.
-        bands = [rows for _, rows in warp_bands(scene, small, east=east, north=north, rows=QUICKLOOK_ROWS)]
+        displacement = Displacement.constant(grid, east=east, north=north)
+        bands = [rows for _, rows in warp_bands(scene, small, displacement=displacement, rows=QUICKLOOK_ROWS)]
         views[f"{name} {moment}"] = scene.modality.to_network(np.concatenate(bands, axis=1))
     return views
