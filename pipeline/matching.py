@@ -1,131 +1,123 @@
-"""Matching between modalities: the sub-pixel shift at which the edges of two images agree best."""
+"""Matching between modalities: by how much the structure of two images agrees, block by block, at every shift."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.feature import match_template
+from scipy import fft
 
-#: Standard deviation in pixels of the smoothing before the gradient: keeps speckle from making edges.
-SMOOTHING = 1.0
+from .structure import Structure
 
-#: Pixels around the best match that count as the same peak.
-PEAK_RADIUS = 3
-
-#: Lead of the best match over the next one, in deviations, that is given confidence 1. In 320
-#: unrelated pairs of crops of embedded scenes (128 to 512 px) the lead stayed below 1.5; in related ones of 384 px and
-#: more it was always above.
-SURE_LEAD = 5.0
+#: Least share of a block that both images must cover.
+LEAST_COVER = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match:
-    """A measured shift.
+class ScoreSurfaces:
+    """How well blocks of a reference agree with a moving image at every whole shift.
 
     Attributes
     ----------
-    rows, cols
-        How far the moving image's content lies from the reference's, in pixels, positive down and right. Moving the
-        image by (-rows, -cols) aligns it.
-    correlation
-        Normalised cross-correlation of the edges at the best shift, -1 to 1.
-    confidence
-        How far the best match leads the next one, 0 (ambiguous) to 1 (far above the noise); no probability.
+    scores
+        float32 (block, 2 radius + 1, 2 radius + 1): correlation of the structure, about -1 to 1, by shift in rows and
+        columns; the middle is no shift. A peak at (radius + r, radius + c) says that the block's content lies r rows
+        down and c columns right in the moving image.
+    centres
+        float64 (block, 2): row and column of the middle of what is valid in each block, in pixels of the reference.
     """
 
-    rows: float
-    cols: float
-    correlation: float
-    confidence: float
+    scores: NDArray[np.float32]
+    centres: NDArray[np.float64]
+
+    @property
+    def radius(self) -> int:
+        """Largest shift in pixels."""
+        return (self.scores.shape[1] - 1) // 2
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def joined(cls, parts: Sequence["ScoreSurfaces"]) -> "ScoreSurfaces":
+        """Return the blocks of all parts, which have one radius, in their order."""
+        return cls(
+            scores=np.concatenate([part.scores for part in parts]),
+            centres=np.concatenate([part.centres for part in parts]),
+        )
 
 
-def edge_strength(bands: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the gradient magnitude of an image with holes, averaged over its bands.
+def score_surfaces(
+    reference: Structure, moving: Structure, corners: NDArray[np.intp], *, size: int, radius: int
+) -> ScoreSurfaces:
+    """Correlate blocks of the reference with the moving image at every shift up to ``radius``.
 
-    Parameters
-    ----------
-    bands
-        float32 (band, y, x), NaN where not valid.
-
-    Returns
-    -------
-    float32 (y, x): each band's gradient magnitude, clipped at its 99th percentile, with zero mean and unit deviation
-    over valid pixels; 0 at and near holes.
-    """
-    return np.mean([_band_edges(band) for band in bands], axis=0, dtype=np.float32)
-
-
-def _band_edges(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    valid = np.isfinite(image)
-    if not valid.any():
-        return np.zeros_like(image)
-    filled = np.where(valid, image, np.median(image[valid]))
-    share = ndimage.gaussian_filter(valid.astype(np.float32), SMOOTHING)
-    smooth = ndimage.gaussian_filter(filled, SMOOTHING)
-    strength = np.hypot(ndimage.sobel(smooth, axis=0), ndimage.sobel(smooth, axis=1))
-    usable = share > 0.999
-    if not usable.any():
-        return np.zeros_like(image)
-    strength = np.minimum(strength, np.percentile(strength[usable], 99))
-    deviation = strength[usable].std()
-    if deviation == 0:
-        return np.zeros_like(image)
-    return np.where(usable, (strength - strength[usable].mean()) / deviation, 0).astype(np.float32)
-
-
-def match_shift(reference: NDArray[np.float32], moving: NDArray[np.float32], *, radius: int) -> Match | None:
-    """Find the shift between two images of one grid by normalised cross-correlation of their edges.
-
-    The middle of the moving image is searched in the reference; the peak is refined by a parabola along each axis.
+    Masked correlation through the Fourier transform: what is not valid in either image counts nowhere, and the sum is
+    divided by what both cover (Padfield 2012, with the means taken over the whole block and window).
 
     Parameters
     ----------
     reference, moving
-        float32 (band, y, x) with the same (y, x), NaN where not valid; bands may differ in number.
+        Structure on the same pixels.
+    corners
+        Upper left row and column of each block, (block, 2); shifted blocks may reach beyond the image.
+    size
+        Edge of a block, px.
     radius
-        Largest shift in pixels.
+        Largest shift, px.
 
     Returns
     -------
-    The match, or None where the images are too small or without edges.
+    Surfaces of the blocks that both images cover by :data:`LEAST_COVER`, centres in pixels of these images.
     """
-    radius = min(radius, (min(reference.shape[1:]) - 16) // 4)
-    if radius < 1:
-        return None
-    edges = edge_strength(reference)
-    template = edge_strength(moving)[radius:-radius, radius:-radius]
-    if template.std() == 0 or edges.std() == 0:
-        return None
-    surface = match_template(edges, template)
-    row, col = np.unravel_index(int(surface.argmax()), surface.shape)
-    peak = float(surface[row, col])
-    at_border = row in (0, surface.shape[0] - 1) or col in (0, surface.shape[1] - 1)
-    return Match(
-        # The template was found at (row, col) of the reference; unshifted it would be at (radius, radius).
-        rows=radius - (row + _vertex(surface[:, col], int(row))),
-        cols=radius - (col + _vertex(surface[row, :], int(col))),
-        correlation=peak,
-        confidence=0.0 if at_border else _confidence(surface, int(row), int(col)),
+    pad = ((radius, radius), (radius, radius))
+    channels, weight = np.pad(moving.channels, ((0, 0), *pad)), np.pad(moving.weight, pad)
+    scores, centres = [], []
+    for row, col in corners:
+        block = slice(row, row + size), slice(col, col + size)
+        window = slice(row, row + size + 2 * radius), slice(col, col + size + 2 * radius)
+        part = reference.weight[block]
+        surface = _surface(reference.channels[:, *block], part, channels[:, *window], weight[window], radius)
+        if surface is not None:
+            scores.append(surface)
+            centres.append((row + _middle(part.sum(axis=1)), col + _middle(part.sum(axis=0))))
+    edge = 2 * radius + 1
+    return ScoreSurfaces(
+        scores=np.array(scores, np.float32).reshape(-1, edge, edge), centres=np.array(centres, float).reshape(-1, 2)
     )
 
 
-def _confidence(surface: NDArray[np.float64], row: int, col: int) -> float:
-    """Lead of the peak over every other one, in robust deviations of the surface; :data:`SURE_LEAD` of them are 1."""
-    apart = np.ones(surface.shape, dtype=bool)
-    apart[max(0, row - PEAK_RADIUS) : row + PEAK_RADIUS + 1, max(0, col - PEAK_RADIUS) : col + PEAK_RADIUS + 1] = False
-    others = surface[apart]
-    if others.size == 0 or surface[row, col] <= 0:
-        return 0.0
-    deviation = 1.4826 * float(np.median(np.abs(others - np.median(others))))
-    if deviation == 0:
-        return 0.0
-    return float(np.clip((surface[row, col] - others.max()) / deviation / SURE_LEAD, 0, 1))
+def _surface(
+    block: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    window: NDArray[np.float32],
+    seen: NDArray[np.float32],
+    radius: int,
+) -> NDArray[np.float32] | None:
+    """Return the scores of one block, or None where too little is covered or nothing has structure."""
+    area, covered = weight.size, float(weight.sum())
+    if covered < LEAST_COVER * area or not seen.any():
+        return None
+    block, window = _centred(block, weight), _centred(window, seen)
+    energy = float(np.vdot(block, block)) * float(np.vdot(window, window)) / float(seen.sum()) * covered
+    if energy <= 0:
+        return None
+    edge, shape = 2 * radius + 1, (fft.next_fast_len(window.shape[1], real=True),) * 2
+    product = np.einsum("cyx,cyx->yx", np.conj(fft.rfft2(block, shape)), fft.rfft2(window, shape))
+    scores = fft.irfft2(product, shape)[:edge, :edge]
+    if covered < area or not seen.all():
+        common = fft.irfft2(np.conj(fft.rfft2(weight, shape)) * fft.rfft2(seen, shape), shape)[:edge, :edge]
+        if np.median(common) < LEAST_COVER * area:
+            return None
+        # At shifts that cover little, chance would win by the division alone.
+        scores = scores * (covered / np.maximum(common, covered / 5))
+    return (scores / np.sqrt(energy)).astype(np.float32)
 
 
-def _vertex(profile: NDArray[np.float64], index: int) -> float:
-    if index in (0, len(profile) - 1):
-        return 0.0
-    before, centre, after = profile[index - 1 : index + 2]
-    curvature = before - 2 * centre + after
-    return float(0.5 * (before - after) / curvature) if curvature < 0 else 0.0
+def _centred(channels: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    mean = channels.sum(axis=(1, 2)) / weight.sum()  # channels are 0 where the weight is
+    return (channels - mean[:, None, None]) * weight
+
+
+def _middle(weights: NDArray[np.float32]) -> float:
+    return float(np.arange(len(weights)) @ weights / weights.sum())

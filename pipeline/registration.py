@@ -1,0 +1,168 @@
+"""Registration: the displacement between two images with its uncertainty, from coarse to fine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from ..datasets.displacement import Displacement
+from .block_layout import Layout, layouts
+from .displacement_fit import DisplacementFit, Prior, conditioned, trust
+from .matching import ScoreSurfaces, score_surfaces
+from .structure import structure
+from .surface_peaks import Peaks, SurfacePeaks
+
+#: Bands of the image on a grid, float32 (band, y, x) in network units, NaN where not valid; the second argument is a
+#: displacement to be undone on the way, or None.
+View = Callable[[GeoBox, Displacement | None], NDArray[np.float32]]
+
+#: Nodes along the longer edge of a displacement's lattice.
+NODES = 64
+
+#: Correlation lengths of smooth fields, in parts of the image's longer edge, and their deviations, px.
+LENGTHS, AMPLITUDES = (0.3, 0.6, 1.2), (0.3, 1.0, 3.0, 8.0)
+
+#: Rounds of finding peaks and fitting at each level.
+ROUNDS = 6
+
+#: Deviation of what is expected of a peak before the first fit of a level, px of the level.
+FIRST_DOUBT = 4.0
+
+#: Pixels beyond a window whose structure is needed to know that inside it.
+RIM = 6
+
+#: Least number of blocks from which a displacement is fitted.
+LEAST_BLOCKS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """What was found at one level of detail, in pixels of the matching grid.
+
+    Attributes
+    ----------
+    layout
+        Blocks, zoom and search radius.
+    fit
+        Displacement fitted to the peaks.
+    peaks
+        Of each block: displacement from the file's own position, its covariance, and lead over the background.
+    weight
+        Of each peak, as :func:`~equipoise.pipeline.displacement_fit.trust` gives it.
+    lead
+        float64 (block,): each block's score, over its background, where the other blocks expect its content.
+    """
+
+    layout: Layout
+    fit: DisplacementFit
+    peaks: Peaks
+    weight: NDArray[np.float64]
+    lead: NDArray[np.float64]
+
+
+def register(reference: View, moving: View, grid: GeoBox, *, radius_m: float) -> list[Level]:
+    """Find where the content of the reference lies in the moving image.
+
+    Parameters
+    ----------
+    reference, moving
+        The two images on any part of the grid.
+    grid
+        Matching grid, metric: its pixel is that of the coarser image.
+    radius_m
+        Largest shift that is looked for, m.
+
+    Returns
+    -------
+    The levels that found something, the finest last; none where images have too little structure in common.
+    """
+    size = max(grid.shape)
+    middle = (np.array(grid.shape) - 1) / 2
+    affine = Prior(linear=0.02)
+    smooth = [replace(affine, amplitude=deviation, length=part * size) for part in LENGTHS for deviation in AMPLITUDES]
+    found: list[Level] = []
+    for layout in layouts(grid, radius_m=radius_m):
+        before = found[-1].fit if found else None
+        surfaces = _surfaces(reference, moving, grid, layout, before)
+        if len(surfaces) < LEAST_BLOCKS:
+            return []
+        priors = [Prior(linear=0), affine, *(smooth if found else [])]
+        found.append(_level(surfaces, layout, before, priors, middle))
+    return found
+
+
+def displacement_of(fit: DisplacementFit, grid: GeoBox) -> Displacement:
+    """Return the correction, in units of the grid's CRS, that undoes a displacement measured in its pixels."""
+    lattice, places = lattice_over(grid, NODES)
+    moved = fit.at(places).reshape(*lattice.shape, 2)
+    a, b, _, d, e, _ = tuple(grid.affine)[:6]
+    return Displacement(
+        lattice=lattice, east=(-(a * moved[..., 1] + b * moved[..., 0])).astype(np.float32),
+        north=(-(d * moved[..., 1] + e * moved[..., 0])).astype(np.float32),
+    )  # fmt: skip
+
+
+def lattice_over(grid: GeoBox, nodes: int) -> tuple[GeoBox, NDArray[np.float64]]:
+    """Return a lattice whose nodes reach the grid's edges, and their rows and columns on the grid, px (node, 2)."""
+    step = max(1.0, max(grid.shape) / (nodes - 1))
+    rows, cols = (int(np.ceil(edge / step)) + 1 for edge in grid.shape)
+    affine = grid.affine * Affine.translation(-step / 2, -step / 2) * Affine.scale(step)
+    places = np.stack(np.meshgrid(np.arange(rows) * step, np.arange(cols) * step, indexing="ij"), axis=-1)
+    return GeoBox((rows, cols), affine, grid.crs), places.reshape(-1, 2) - 0.5
+
+
+def _surfaces(
+    reference: View, moving: View, grid: GeoBox, layout: Layout, before: DisplacementFit | None
+) -> ScoreSurfaces:
+    """Score all blocks, group by group, the moving image brought to where ``before`` says; centres in grid pixels."""
+    displacement = None if before is None else displacement_of(before, grid)
+    rim = layout.radius + RIM
+    parts = []
+    for group in layout.groups():
+        (top, left), (bottom, right) = group.min(axis=0) - rim, group.max(axis=0) + layout.size + rim
+        window = GeoBox(
+            (int(bottom - top), int(right - left)),
+            grid.affine * Affine.scale(layout.zoom) * Affine.translation(int(left), int(top)), grid.crs,
+        )  # fmt: skip
+        images = structure(reference(window, None)), structure(moving(window, displacement))
+        part = score_surfaces(*images, group - (top, left), size=layout.size, radius=layout.radius)
+        centres = (part.centres + (top, left) + 0.5) * layout.zoom - 0.5
+        parts.append(replace(part, centres=centres))
+    return ScoreSurfaces.joined(parts)
+
+
+def _level(
+    surfaces: ScoreSurfaces,
+    layout: Layout,
+    before: DisplacementFit | None,
+    priors: list[Prior],
+    middle: NDArray[np.float64],
+) -> Level:
+    """Find peaks and fit in turn: what the other blocks say of a place tells which of its peaks is meant."""
+    search, places, zoom = SurfacePeaks(surfaces), surfaces.centres, layout.zoom
+    count = len(surfaces)
+    start = np.zeros((count, 2)) if before is None else before.at(places)
+    expected = np.tile(search.total(), (count, 1)) if before is None else np.zeros((count, 2))
+    variance, weight, best = np.full(count, FIRST_DOUBT**2), np.ones(count), priors[1]
+    for turn in range(ROUNDS):
+        near = search.near(expected, variance)
+        moved = near.shift * zoom
+        # The window was resampled by `before`: what lies at a place in it came from where `before` says of that place.
+        total = moved if before is None else moved + before.at(places + moved)
+        peaks = Peaks(shift=total, covariance=near.covariance * zoom**2, lead=near.lead)
+        noise = peaks.covariance / weight[:, None, None]
+        candidates = priors if turn in (1, ROUNDS // 2, ROUNDS - 1) else [best]
+        if len(candidates) > 1:
+            evidence = [
+                conditioned(prior, places, total, noise, middle=middle, left_out=False).evidence for prior in candidates
+            ]
+            best = candidates[int(np.argmax(evidence))]
+        fit = conditioned(best, places, total, noise, middle=middle)
+        weight = trust(total, fit, peaks.covariance)
+        doubt = np.trace(fit.left_out_covariance, axis1=1, axis2=2) / 2 / zoom**2
+        variance = np.clip(doubt, 0.25, 25)
+        expected = (fit.left_out - start) / zoom
+    return Level(layout=layout, fit=fit, peaks=peaks, weight=weight, lead=search.lead_at(expected))
