@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from .errors import SceneError
+from .lattice import at_places
 
 #: Rows of a grid for which a field is interpolated at once: the sums are in float64.
 _ROWS = 256
@@ -107,18 +108,8 @@ class Displacement:
         -------
         East and north, float64 of that shape.
         """
-        a, b, left, d, e, top = tuple(~self.lattice.affine)[:6]
-        col, col_part = _cell(a * x + b * y + left - 0.5, self.lattice.shape[1])
-        row, row_part = _cell(d * x + e * y + top - 0.5, self.lattice.shape[0])
-        below, right = np.minimum(row + 1, self.lattice.shape[0] - 1), np.minimum(col + 1, self.lattice.shape[1] - 1)
-
-        def between(field: NDArray[np.float32]) -> NDArray[np.float64]:
-            values = field.astype(np.float64)
-            upper = values[row, col] + col_part * (values[row, right] - values[row, col])
-            lower = values[below, col] + col_part * (values[below, right] - values[below, col])
-            return upper + row_part * (lower - upper)
-
-        return between(self.east), between(self.north)
+        east, north = at_places(self.lattice, (self.east, self.north), x, y)
+        return east, north
 
     def require_crs(self, geobox: GeoBox) -> None:
         """Refuse a grid in another CRS than the lattice's.
@@ -133,10 +124,3 @@ class Displacement:
                 f"displacement: found a grid in {geobox.crs}; wanted {self.lattice.crs}, in which the field was "
                 "measured; apply it on a grid of that CRS"
             )
-
-
-def _cell(position: NDArray[np.float64], nodes: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the node before each position (0 = the first node) and the way to the next one, 0 to 1."""
-    inside = np.clip(position, 0, nodes - 1)
-    before = np.minimum(inside.astype(np.intp), max(0, nodes - 2))
-    return before, inside - before

@@ -30,8 +30,10 @@ class PatchIndex:
         One row a patch. Columns: ``scene``, ``row``, ``col``, ``height``, ``width`` (pixels on the scene's grid),
         ``split``, ``label`` (class of the chip, 255 = none), ``valid_<modality>`` (share of usable pixels, 0 to 1),
         ``cloud_<modality>`` (share of cloud and shadow among the pixels that the sensor observed, 0 to 1; NaN where
-        its product tells of no clouds, or nothing was observed), ``registration_<modality>`` (confidence of its
-        position, 0 to 1; NaN where the modality is missing), ``class_<value>`` (labelled pixels), ``geometry``
+        its product tells of no clouds, or nothing was observed), ``registration_<modality>`` (mean over the
+        patch of the probability that its position is right within a pixel of the matching grid, 0 to 1, 0 where the
+        file's own was kept; that of the whole scene where it is not known place by place; NaN where it was not
+        measured), ``class_<value>`` (labelled pixels), ``geometry``
         (footprint, EPSG:4326; pixel coordinates without a CRS for chips that have no position).
     modalities
         Names in order.

@@ -78,7 +78,10 @@ class AlignedStack:
     clouds
         Modality -> raster of `Quality` codes on ``geobox``, where the product told of clouds.
     confidence
-        Modality -> confidence of its registration, 0 to 1, where it was measured.
+        Modality -> confidence of its registration, 0 to 1, where it was measured: one number for the whole scene.
+    registration
+        Modality -> its :class:`~equipoise.datasets.registration_layer.RegistrationLayer`, where it was measured: the
+        same place by place.
     acquired
         Modality -> acquisition time, ISO 8601, where the product told it.
     group
@@ -95,6 +98,7 @@ class AlignedStack:
     split: str = "auto"
     clouds: Mapping[str, Path] = field(default_factory=dict)
     confidence: Mapping[str, float] = field(default_factory=dict)
+    registration: Mapping[str, Path] = field(default_factory=dict)
     acquired: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
 
@@ -108,6 +112,7 @@ class AlignedStack:
                 name: self.missing.get(name, "not in this configuration") for name in names if name not in self.present
             },
             clouds={name: self.clouds[name] for name in names if name in self.clouds},
+            registration={name: self.registration[name] for name in names if name in self.registration},
         )
 
     def save(self, path: Path) -> None:
@@ -119,6 +124,7 @@ class AlignedStack:
             "labels": None if self.labels is None else os.path.relpath(self.labels, path.parent),
             "label": self.label, "split": self.split, "group": self.group,
             "clouds": {name: os.path.relpath(file, path.parent) for name, file in self.clouds.items()},
+            "registration": {name: os.path.relpath(file, path.parent) for name, file in self.registration.items()},
             "confidence": dict(self.confidence), "acquired": dict(self.acquired),
             "crs": None if crs is None else str(crs),
             "transform": list(self.geobox.affine)[:6], "shape": list(self.geobox.shape),
@@ -145,6 +151,8 @@ class AlignedStack:
                 missing=record["missing"], label=record["label"], split=record["split"],
                 labels=None if record["labels"] is None else path.parent / record["labels"],
                 clouds={name: path.parent / file for name, file in record["clouds"].items()},
+                # Not there in descriptions of before layers were written.
+                registration={name: path.parent / file for name, file in record.get("registration", {}).items()},
                 confidence=record["confidence"], acquired=record["acquired"], group=record["group"],
             )  # fmt: skip
         except (OSError, AttributeError, KeyError, OverflowError, TypeError, ValueError, CRSError) as error:

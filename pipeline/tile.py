@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from ..datasets.block_plan import BlockPlan, plan_blocks
 from ..datasets.leakage import PatchWindow, check_scenes
 from ..datasets.modality import Modality
 from ..datasets.patch_store import write_store
 from ..datasets.patches import PatchIndex, footprint
+from ..datasets.position_confidence import PositionConfidence
 from ..datasets.quality import Quality
 from ..datasets.split_scenes import draw_scenes
 from ..datasets.splits import SPLITS, Region, origins
@@ -196,10 +199,10 @@ def _patches(
     task: str,
     options: TileOptions,
 ) -> Iterator[dict[str, Any]]:
-    reader, size = StackReader(stack), options.patch_size
+    reader, positions, size = StackReader(stack), PositionConfidence.of_stack(stack), options.patch_size
     for split, row, col in windows:
         window = reader.read(row, col, height=size, width=size)
-        record = _describe(stack, window, row=row, col=col, classes=classes, task=task)
+        record = _describe(stack, window, positions, row=row, col=col, classes=classes, task=task)
         usable = max(record[f"valid_{name}"] for name in stack.modalities)
         labelled = sum(record[f"class_{item.value}"] for item in classes)
         if usable < options.min_valid or not _is_clear(record, stack.modalities, options):
@@ -217,7 +220,14 @@ def _is_clear(record: Mapping[str, Any], modalities: Sequence[str], options: Til
 
 
 def _describe(
-    stack: AlignedStack, window: StackWindow, *, row: int, col: int, classes: Sequence[ClassOptions], task: str
+    stack: AlignedStack,
+    window: StackWindow,
+    positions: PositionConfidence,
+    *,
+    row: int,
+    col: int,
+    classes: Sequence[ClassOptions],
+    task: str,
 ) -> dict[str, Any]:
     height, width = next(iter(window.valid.values())).shape
     rows, cols = stack.geobox.shape
@@ -229,12 +239,22 @@ def _describe(
     }  # fmt: skip
     record |= {f"valid_{name}": float(window.valid[name].mean()) for name in stack.modalities}
     record |= {f"cloud_{name}": _cloud_share(window, name) for name in stack.modalities}
-    record |= {f"registration_{name}": float(stack.confidence.get(name, np.nan)) for name in stack.modalities}
+    record |= {f"registration_{name}": _placed(positions, name, inside) for name in stack.modalities}
     if task == "classification":
         record |= {f"class_{item.value}": int(item.value == stack.label) for item in classes}
     else:
         record |= {f"class_{item.value}": int((labels == item.value).sum()) for item in classes}
     return record
+
+
+def _placed(positions: PositionConfidence, name: str, patch: GeoBox) -> float:
+    """Return the mean confidence of a modality's position over the part of a patch that is on the grid, or NaN."""
+    rows, cols = patch.shape
+    found = positions.over(name, GeoBox((1, 1), patch.affine * Affine.scale(cols, rows), patch.crs))
+    if found is None:
+        return float("nan")
+    # Float32 has 0.7 below 0.7: a limit of that number must let it pass, as it does for the number of a scene.
+    return round(found.item(), 6) if isinstance(found, np.ndarray) else float(found)
 
 
 def _cloud_share(window: StackWindow, name: str) -> float:

@@ -14,7 +14,8 @@ from ..datasets.quality import Quality
 from ..datasets.stack import StackWindow
 from ..datasets.statistics import BandStatistics
 
-#: Confidence of a position from which on it is not doubted: twice what unrelated images reach (pipeline/matching.py).
+#: Confidence of a position, the probability that it is right within one pixel of the matching grid, from which on it is
+#: not doubted.
 SURE_REGISTRATION = 0.6
 
 #: A value, or the noise of a tile, is implausible beyond the 1st or 99th percentile by more than this multiple of that
@@ -146,7 +147,7 @@ def value_range(statistics: BandStatistics) -> tuple[NDArray[np.float32], NDArra
     return lowest.astype(np.float32), highest.astype(np.float32)
 
 
-def defects(counts: TileCounts, *, confidence: Sequence[float | None]) -> NDArray[np.float32]:
+def defects(counts: TileCounts, *, confidence: Sequence[NDArray[np.float32] | float | None]) -> NDArray[np.float32]:
     """Return how bad each sensor is in each tile, by defect.
 
     Parameters
@@ -154,7 +155,8 @@ def defects(counts: TileCounts, *, confidence: Sequence[float | None]) -> NDArra
     counts
         Of the tiles.
     confidence
-        Of each sensor's position, 0 to 1; None = not known, which counts as sure.
+        Of each sensor's position, 0 to 1: a number for all tiles, or one for each, (tile rows, tile columns); None =
+        not known, which counts as sure.
 
     Returns
     -------
@@ -163,8 +165,8 @@ def defects(counts: TileCounts, *, confidence: Sequence[float | None]) -> NDArra
     :data:`SURE_REGISTRATION` on.
     """
     pixels = np.maximum(counts.observed, 1)
-    doubt = [0.0 if sure is None else 1 - min(sure / SURE_REGISTRATION, 1.0) for sure in confidence]
-    misplaced = np.broadcast_to(np.array(doubt)[:, None, None], counts.clouded.shape)
+    sure = [np.broadcast_to(1.0 if known is None else known, counts.observed.shape) for known in confidence]
+    misplaced = 1 - np.minimum(np.stack(sure, dtype=np.float64) / SURE_REGISTRATION, 1)
     found = [counts.clouded / pixels, counts.missing / pixels, misplaced, counts.out_of_range / pixels]
     return np.stack(found).astype(np.float32)
 

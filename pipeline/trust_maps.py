@@ -15,6 +15,7 @@ from rasterio.io import DatasetReader
 from .. import __version__
 from ..datasets.modality import Unit
 from ..datasets.normalise import Normaliser
+from ..datasets.position_confidence import PositionConfidence
 from ..datasets.product import quiet_open
 from ..datasets.stack import IGNORE, AlignedStack, StackReader
 from .checked_map import CheckedMap, checked_map
@@ -110,6 +111,8 @@ def write_trust(
     ------
     PipelineError
         If a written file does not hold what was written.
+    SceneError
+        If an aligned raster or a registration layer cannot be read.
     """
     files, mark = trust_names(folder, stack.name), folder / f".{stack.name}.trust.json"
     if mark.is_file() and all(path.is_file() for path in files.all):
@@ -119,17 +122,18 @@ def write_trust(
             return files, summary
     mark.unlink(missing_ok=True)
     names = tuple(item.name for item in normaliser.modalities)
-    tally = _Tally(names, doubt=doubt)
+    tally, positions = _Tally(names, doubt=doubt), PositionConfidence.of_stack(stack)
     tags = {"equipoise": __version__, "scene": stack.name, "model": model, "tile_px": str(tile), "doubt": f"{doubt}"}
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(quiet_open(reliance))
         mapped = opened.enter_context(quiet_open(classes))
-        grid = GeoBox(source.shape, source.transform, source.crs)
+        grid = GeoBox(source.shape, source.transform, stack.geobox.crs)
         tags["approximate"] = source.tags().get("approximate", "")
         flag_map, quality_map = _writers(opened, files, grid, names=names, tags=tags)
         for top, counts in _counted_rows(stack, mapped, normaliser, tile=tile):
-            shares = source.read(window=((top, top + counts.observed.shape[0]), (0, source.width)))
-            found = defects(counts, confidence=[stack.confidence.get(name) for name in names])
+            bottom = top + counts.observed.shape[0]
+            shares = source.read(window=((top, bottom), (0, source.width)))
+            found = defects(counts, confidence=[positions.over(name, grid[top:bottom, :]) for name in names])
             flags, sensors = judge(shares, found, counts.observed, doubt=doubt)
             flag_map.write(flags[None])
             quality_map.write(_stored(shares, quality(found), counts.observed))
@@ -236,6 +240,6 @@ def _unknown(stack: AlignedStack, normaliser: Normaliser) -> list[str]:
     present = [item for item in normaliser.modalities if item.name in stack.present]
     sees_clouds = [item.name for item in present if any(band.unit in CLOUDED_UNITS for band in item.bands)]
     unclouded = [name for name in sees_clouds if name not in stack.clouds]
-    unplaced = [item.name for item in present if item.name not in stack.confidence]
+    unplaced = [item.name for item in present if not {item.name} & {*stack.confidence, *stack.registration}]
     words = [f"clouds in {', '.join(unclouded)} (no cloud layer)"] if unclouded else []
     return words + ([f"the position of {', '.join(unplaced)} (not measured)"] if unplaced else [])

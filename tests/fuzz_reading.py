@@ -21,6 +21,7 @@ from equipoise.datasets.labels import read_labels
 from equipoise.datasets.opening import Handling, open_scene
 from equipoise.datasets.patches import PatchIndex
 from equipoise.datasets.quality import QualityScheme
+from equipoise.datasets.registration_layer import RegistrationLayer
 from equipoise.datasets.scene import Scene, check_scene
 from equipoise.datasets.source import Source
 from equipoise.datasets.stack import AlignedStack, StackReader
@@ -213,6 +214,11 @@ def _stack(specimen: Specimen) -> tuple[str, list[str]]:
     facts = (stack.name, stack.geobox, stack.modalities, sorted(stack.present), sorted(stack.clouds), stack.label)
     digest = hashlib.sha256(repr((*facts, stack.missing, stack.confidence, stack.acquired, stack.group)).encode())
     reader, faults = StackReader(stack), []
+    for name, path in sorted(stack.registration.items()):
+        sure = RegistrationLayer.load(path).confidence_over(stack.geobox.zoom_out(30))
+        if not ((sure >= 0) & (sure <= 1)).all():
+            faults.append(f"the position of '{name}' is sure by {sure.min()} to {sure.max()}")
+        digest.update(sure.tobytes())
     height, width = stack.geobox.shape
     for row, col in ((-10, -10), (height - 100, width - 120)):
         window = reader.read(row, col, height=110, width=130)

@@ -22,6 +22,7 @@ from strategies import north_up, write_tiff
 
 from equipoise.datasets.modality import Band, Modality, Unit
 from equipoise.datasets.patches import PatchIndex, footprint
+from equipoise.datasets.registration_layer import RegistrationLayer
 from equipoise.datasets.stack import AlignedStack
 
 #: Rows and columns of the plain rasters: several tiles of 64 px, the last ones not full.
@@ -249,9 +250,13 @@ def _stack(folder: Path, rng: np.random.Generator) -> Specimen:
         for name in ("eo", "sar")
     }
     clouds = write_tiff(folder / "clouds.tif", np.zeros((1, *SHAPE), np.uint8), GRID, nodata=255, compress="deflate")
+    layer, nodes = folder / "sar.registration.tif", north_up(5, 6, pixel=400.0, left=499_800.0, top=5_300_200.0)
+    fields = dict(zip(("confidence", "radius90", "east", "north"), rng.uniform(0, 1, (4, 5, 6)), strict=True))
+    RegistrationLayer(grid=nodes, **fields).save(layer)
     stack = AlignedStack(
         name="place", geobox=GRID, modalities=("eo", "sar", "ir"), present=present, missing={"ir": "never flown"},
-        labels=None, clouds={"eo": clouds}, confidence={"eo": 1.0}, acquired={"eo": "2021-06-03"}, group="event",
+        labels=None, clouds={"eo": clouds}, confidence={"eo": 1.0, "sar": 0.5}, registration={"sar": layer},
+        acquired={"eo": "2021-06-03"}, group="event",
     )  # fmt: skip
     stack.save(folder / "stack.json")
     return Specimen(name="stack", folder=folder, entry="stack.json", reader="stack")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 
+from equipoise.datasets.registration_layer import RegistrationLayer
 from equipoise.datasets.stack import IGNORE, AlignedStack
 
 #: Zones on both sides of the equator, the first and the last of them at the antimeridian.
@@ -116,6 +117,16 @@ def stacks(draw: st.DrawFn, *, largest: int = 40, classes: int = 3) -> InventedS
         image[modality] = values
     labels = rng.choice([*range(classes), IGNORE], geobox.shape).astype(np.uint8) if draw(st.booleans()) else None
     return InventedStack(geobox=geobox, modalities=tuple(modalities), image=image, labels=labels)
+
+
+def registration_layer(confidence: NDArray[np.floating], geobox: GeoBox) -> RegistrationLayer:
+    """A layer of that confidence (y, x), two nodes or more a side, its outermost nodes on the edges of ``geobox``."""
+    rows, cols = confidence.shape
+    steps = Affine.scale(geobox.shape[1] / (cols - 1), geobox.shape[0] / (rows - 1))
+    lattice = GeoBox((rows, cols), geobox.affine * steps * Affine.translation(-0.5, -0.5), geobox.crs)
+    radius90 = np.where(confidence > 0, 20 - 15 * confidence, np.nan)
+    zero = np.zeros((rows, cols))
+    return RegistrationLayer(grid=lattice, confidence=confidence, radius90=radius90, east=zero + 3, north=zero)
 
 
 def write_tiff(

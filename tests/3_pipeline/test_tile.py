@@ -1,6 +1,7 @@
 """Tiling: what the index says of a patch is what its pixels say; filters, splits over scenes, copies of the patches."""
 
 import json
+from dataclasses import replace
 
 import geopandas as gpd
 import numpy as np
@@ -8,17 +9,22 @@ import pyarrow.parquet as pq
 import pyproj
 import pytest
 import rasterio
-from strategies import north_up, write_tiff
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import north_up, registration_layer, write_tiff
 
-from equipoise.datasets.errors import DatasetError, SplitError
+from equipoise.datasets.errors import DatasetError, SceneError, SplitError
 from equipoise.datasets.modality import Band, Modality, Unit
 from equipoise.datasets.patch_store import PatchStore
 from equipoise.datasets.patches import PatchIndex
+from equipoise.datasets.position_confidence import PositionConfidence
+from equipoise.datasets.registration_layer import RegistrationLayer
+from equipoise.datasets.splits import SPLITS
 from equipoise.datasets.stack import AlignedStack, StackReader
 from equipoise.pipeline.errors import PipelineError
 from equipoise.pipeline.scene_options import ClassOptions
 from equipoise.pipeline.stage_options import TileOptions
-from equipoise.pipeline.tile import tile
+from equipoise.pipeline.tile import _placed, tile
 
 MODALITIES = tuple(
     Modality(name=name, bands=tuple(Band(name=f"{name}{n}", unit=Unit.REFLECTANCE) for n in range(count)))
@@ -103,6 +109,61 @@ def test_what_is_not_known_of_a_modality_filters_nothing(scene, run):
     """No cloud layer, and a sensor that is missing."""
     stack = scene(confidence={"eo": 1.0})
     assert len(run(stack, max_cloud=0.0, min_registration=0.9).index) == len(run(stack).index)
+
+
+@pytest.fixture
+def left_half(tmp_path):
+    """Write a layer of the 128 x 128 px scene: sure up to column 48, lost from column 64 on."""
+    registration_layer(np.repeat([[1.0] * 4 + [0.0] * 5], 2, axis=0), north_up(128, 128)).save(tmp_path / "sar.tif")
+    return tmp_path / "sar.tif"
+
+
+def test_a_patch_knows_how_sure_a_position_is_where_it_lies(scene, run, left_half, monkeypatch):
+    """The number of the whole scene stands where there is no layer, and only there."""
+    read, opened = RegistrationLayer.load, []
+    monkeypatch.setattr(RegistrationLayer, "load", lambda path: opened.append(path) or read(path))
+    stack = scene(confidence={"eo": 0.9, "sar": 0.2}, registration={"sar": left_half})
+    shares = {"validation": 0.35, "test": 0.3}
+    every = run(stack, **shares).index.table
+    assert opened == [left_half]
+    right = every["col"] + 16
+    wanted = np.where(right <= 48, 1.0, np.where(every["col"] >= 64, 0.0, np.nan))
+    assert 0 < np.isnan(wanted).sum() < len(wanted)
+    found = every["registration_sar"].to_numpy()
+    np.testing.assert_array_equal(found[np.isfinite(wanted)], wanted[np.isfinite(wanted)])
+    slope = 1 - (every["col"] + 8 - 48) / 16
+    inside = ((every["col"] >= 48) & (right <= 64)).to_numpy()
+    np.testing.assert_allclose(found[inside], slope[inside], atol=1e-6)
+    assert (every["registration_eo"] == 0.9).all()
+    placed = run(stack, **shares, min_registration=0.3).index.table
+    assert len(placed) == (found >= 0.3).sum() < len(every)
+    assert placed["col"].max() <= 64
+
+
+@given(sure=st.floats(0, 1).map(lambda number: round(number, 4)))
+def test_a_layer_that_is_the_same_everywhere_is_the_number_of_the_scene(tmp_path_factory, sure):
+    folder, grid = tmp_path_factory.mktemp("layer"), north_up(40, 50)
+    registration_layer(np.full((3, 4), sure), grid).save(folder / "layer.tif")
+    numbers = AlignedStack(name="a", geobox=grid, modalities=("eo",), present={}, confidence={"eo": sure})
+    layers = replace(numbers, registration={"eo": folder / "layer.tif"}, confidence={"eo": 0.123})
+    placed = [_placed(PositionConfidence.of_stack(stack), "eo", grid[3:20, 5:22]) for stack in (numbers, layers)]
+    assert placed == [sure, sure]
+
+
+def test_a_chip_that_is_smaller_than_a_patch_counts_where_it_is(scene, run, tmp_path):
+    chips = [scene(split, place=(0, 900 * n), split=split, label=3, shape=(8, 8)) for n, split in enumerate(SPLITS)]
+    registration_layer(np.array([[1.0, 0.0], [1.0, 0.0]]), chips[0].geobox).save(tmp_path / "eo.tif")
+    chips[0] = replace(chips[0], registration={"eo": tmp_path / "eo.tif"})
+    table = run(*chips, task="classification").index.table.set_index("scene")
+    assert table.loc[SPLITS[0], "registration_eo"] == 0.5
+    assert np.isnan(table.loc[SPLITS[1], "registration_eo"])
+
+
+def test_a_layer_that_is_gone_is_one_clear_error(scene, run, left_half):
+    stack = scene(registration={"sar": left_half})
+    left_half.unlink()
+    with pytest.raises(SceneError, match=r"sar\.tif: found no readable registration layer .*coregister"):
+        run(stack)
 
 
 def test_the_file_is_geoparquet_that_gis_programs_read(scene, run, tmp_path):

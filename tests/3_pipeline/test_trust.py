@@ -8,6 +8,7 @@ import rasterio
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import registration_layer
 
 from equipoise.datasets.quality import Quality
 from equipoise.datasets.raster import cog_writer
@@ -59,6 +60,36 @@ def test_quality_is_the_share_of_good_pixels_times_the_trust_in_the_position(cou
     found = defects(counts, confidence=[confidence])
     np.testing.assert_allclose(found[:, 0, 0, 0], wanted, atol=1e-6)
     np.testing.assert_allclose(quality(found)[0, 0, 0], good, atol=1e-6)
+
+
+SURE = st.none() | st.floats(0, 1, width=32)
+
+
+@given(seed=st.integers(0, 10_000), sure=st.lists(SURE, min_size=1, max_size=4), data=st.data())
+def test_defects_follow_their_sensor_and_a_constant_layer_is_a_number(seed, sure, data):
+    rng, members = np.random.default_rng(seed), len(sure)
+    layers = rng.integers(0, 9, (3, members, 2, 5)).astype(np.int32)
+    names = ("clouded", "missing", "out_of_range")
+    observed = rng.integers(0, 65, (2, 5)).astype(np.int32)
+    counts = TileCounts(observed=observed, **dict(zip(names, layers, strict=True)))
+    found = defects(counts, confidence=sure)
+    constant = [None if known is None else np.full((2, 5), known, np.float32) for known in sure]
+    np.testing.assert_array_equal(defects(counts, confidence=constant), found)
+    places = [rng.random((2, 5), np.float32) if rng.random() < 0.5 else known for known in sure]
+    order = data.draw(st.permutations(range(members)))
+    turned = TileCounts(observed=observed, **dict(zip(names, layers[:, order], strict=True)))
+    np.testing.assert_array_equal(
+        defects(turned, confidence=[places[member] for member in order]),
+        defects(counts, confidence=places)[:, order],
+    )
+
+
+def test_the_position_is_doubted_tile_by_tile():
+    places = np.array([[0.0, 0.3, 0.6, 1.0]], np.float32)
+    none = np.zeros((1, 1, 4), np.int32)
+    counts = TileCounts(observed=np.full((1, 4), 64, np.int32), clouded=none, missing=none, out_of_range=none)
+    found = defects(counts, confidence=[places])
+    np.testing.assert_allclose(found[DEFECTS.index(Flag.MISPLACED), 0], [[1, 0.5, 0, 0]], atol=1e-6)
 
 
 @given(seed=st.integers(0, 10_000), members=st.integers(1, 4), doubt=st.floats(0.05, 0.95))
@@ -169,6 +200,34 @@ def test_a_doubtful_position_spoils_what_rests_on_that_sensor_alone(scene, predi
     assert unknown["unknown"] == ["the position of sar (not measured)"]
 
 
+def test_a_position_that_is_sure_in_a_part_only_spoils_the_rest(scene, predictor, tmp_path, monkeypatch):
+    """Radar tells the left half and is sure up to column 24, or from row 48; optics the right, sure up to column 72.
+
+    Within a tile they are lost.
+    """
+    registration = {name: tmp_path / f"{name}.registration.tif" for name in ("eo", "sar")}
+    rows, cols = np.mgrid[:9, :13]  # a node each 8 px
+    registration_layer((cols < 10).astype(float), scene.geobox).save(registration["eo"])
+    registration_layer(((cols < 4) | (rows > 5)).astype(float), scene.geobox).save(registration["sar"])
+    numbers = {"eo": 0.0, "sar": 1.0}  # of the whole scene: layers go before them
+    stack = replace(scene, clouds={}, registration=registration, confidence=numbers)
+    _, summary, flags = _trust(stack, predictor, tmp_path / "maps")
+    wanted = np.full((4, 12), Flag.SOUND, np.uint8)
+    wanted[:, 10:] = wanted[:2, 4:6] = Flag.MISPLACED
+    np.testing.assert_array_equal(flags[[0, 1, 5, 6]], wanted)
+    assert summary["sensors"][FLAG_NAMES[Flag.MISPLACED]].keys() == {"eo", "sar"}
+    monkeypatch.setattr(module, "WINDOW", 24)
+    np.testing.assert_array_equal(_trust(stack, predictor, tmp_path / "small")[2], flags)
+    part = replace(_lower_right(stack, tmp_path), registration={})
+    maps = predict_scene(part, predictor, options=OPTIONS, folder=tmp_path, resume="one")
+    files, _ = write_trust(
+        stack, predictor.normaliser, classes=maps.classes, reliance=maps.reliance, tile=TILE, doubt=0.25, model="",
+        folder=tmp_path, resume="one",
+    )  # fmt: skip
+    with rasterio.open(files.flags) as source:
+        np.testing.assert_array_equal(source.read(1), flags[2:, 5:])
+
+
 def test_the_layer_says_what_it_is(scene, predictor, tmp_path):
     files, _, flags = _trust(scene, predictor, tmp_path / "maps")
     with rasterio.open(files.flags) as source:
@@ -205,10 +264,7 @@ def test_windows_and_interruptions_change_nothing(scene, predictor, tmp_path, mo
 
 def test_a_map_of_a_part_of_the_scene_is_judged_where_it_lies(scene, predictor, tmp_path):
     _, _, whole = _trust(scene, predictor, tmp_path / "maps")
-    part = replace(
-        scene, geobox=scene.geobox[16:, 40:],
-        present={name: _cut(path, tmp_path / f"part.{name}.tif") for name, path in scene.present.items()},
-    )  # fmt: skip
+    part = _lower_right(scene, tmp_path)
     part = replace(part, clouds={"eo": _cut(scene.clouds["eo"], tmp_path / "part.quality.tif")})
     maps = predict_scene(part, predictor, options=OPTIONS, folder=tmp_path, resume="one")
     _, summary = write_trust(
@@ -219,6 +275,11 @@ def test_a_map_of_a_part_of_the_scene_is_judged_where_it_lies(scene, predictor, 
         np.testing.assert_array_equal(source.read(1), whole[2:, 5:])
         assert source.transform * (0, 0) == part.geobox.affine * (0, 0)
     assert summary["mapped_px"] == 48 * 56
+
+
+def _lower_right(scene, folder):
+    present = {name: _cut(path, folder / f"part.{name}.tif") for name, path in scene.present.items()}
+    return replace(scene, geobox=scene.geobox[16:, 40:], present=present)
 
 
 def _cut(path, target):
