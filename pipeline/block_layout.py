@@ -16,8 +16,11 @@ TOGETHER = 640
 #: Zoom, edge of a block, and search radius of each level, px of the level; the first one's radius is the user's.
 LEVELS = ((4, 64, 3), (2, 96, 8), (1, 160, 6), (1, 160, 6))
 
-#: Least edge in pixels of an image at a level that is worth a look.
-LEAST_EDGE = 40
+#: Least edge in pixels of an image at a level that is worth a look: smaller ones are searched at more detail.
+LEAST_EDGE = 160
+
+#: Least edge of a block, px of the level.
+LEAST_BLOCK = 20
 
 #: A block takes no more than this part of the image's shorter edge.
 LARGEST_PART = 0.4
@@ -53,12 +56,12 @@ class Layout:
 def layouts(grid: GeoBox, *, radius_m: float) -> list[Layout]:
     """Return the levels for a grid, the coarsest first, which searches ``radius_m`` metres around."""
     shorter, pixel = min(grid.shape), abs(grid.resolution.x)
-    levels = [level for level in LEVELS if shorter / level[0] >= LEAST_EDGE] or [LEVELS[-1]]
+    levels = [level for level in LEVELS if shorter / level[0] >= LEAST_EDGE] or list(LEVELS[-2:])
     result = []
     for number, (zoom, size, radius) in enumerate(levels):
         reach = int(np.ceil(radius_m / pixel / zoom)) + LEVELS[0][2] if number == 0 else radius
         rows, cols = (edge // zoom for edge in grid.shape)
-        edge = int(min(size, max(LEAST_EDGE / 2, LARGEST_PART * min(rows, cols)), rows, cols))
+        edge = int(min(size, max(LEAST_BLOCK, LARGEST_PART * min(rows, cols)), rows, cols))
         result.append(
             Layout(zoom=zoom, size=edge, radius=reach, rows=_starts(rows, edge), cols=_starts(cols, edge))
         )  # fmt: skip

@@ -27,12 +27,15 @@ class CoregisterOptions(Options):
     """Bring every modality onto the reference grid."""
 
     reference: str | None = Field(None, description="Modality that defines the grid; null: the first one declared.")
-    method: Literal["gradient", "none"] = Field(
-        "gradient", description="gradient: one sub-pixel shift a modality, from edges; none: the files' own positions."
+    method: Literal["structure", "none"] = Field(
+        "structure", description="structure: a shift, affine map or field, from edges; none: the files' own positions."
     )
     max_shift_m: float = Field(250.0, gt=0, description="Largest shift looked for, metres.")
     min_confidence: Share = Field(
-        0.3, description="Below this confidence, 0 to 1, a measured shift is not applied; the file's position is kept."
+        0.5, description="Least probability, 0 to 1, to be right within a pixel: below it, a position is refused."
+    )
+    on_failure: Literal["keep", "refuse"] = Field(
+        "keep", description="What cannot be registered keeps its position with confidence 0, or ends the run."
     )
 
 
@@ -47,7 +50,8 @@ class TileOptions(Options):
         None, description="Largest share of cloud and shadow that a modality may have, where known; null: no limit."
     )
     min_registration: Share | None = Field(
-        None, description="Least confidence of each modality's position, where known; null: no limit."
+        None,
+        description="Least mean probability that a modality lies right within a pixel, where known; null: no limit.",
     )
     block_size: int = Field(256, ge=1, description="Edge of the split blocks, px (scenes with split: auto).")
     buffer: int = Field(16, ge=0, description="Least distance between pixels of different splits, px.")

@@ -136,9 +136,9 @@ class Run:
         return {**parts, "model": model_digest(wanted.model), "size": self.config.tile.patch_size}
 
     def _coregister(self) -> Work:
-        from .coregister import coregister
+        from .coregister_scenes import coregister_scenes
 
-        result = coregister(
+        result = coregister_scenes(
             self.scenes, self.config.modalities, reference=self.config.reference, classes=self.config.classes,
             options=self.config.coregister, folder=self.folder.root / "aligned", resume=self.fingerprint("coregister"),
         )  # fmt: skip

@@ -16,6 +16,9 @@ NEIGHBOURHOOD = 12.0
 #: Pixels around holes whose structure is that of the hole.
 MARGIN = 4
 
+#: Gradients of a band, in parts of its largest value, that may be rounding.
+ROUNDING = 1e-6
+
 #: Edges weaker than this many times the median count less than strong ones; far above it, all count alike.
 SATURATION = 3.0
 
@@ -54,7 +57,7 @@ def structure(bands: NDArray[np.float32]) -> Structure:
     -------
     The structure, on the same pixels.
     """
-    valid = np.isfinite(bands).all(axis=0)
+    valid = np.asarray(np.isfinite(bands).all(axis=0))
     if not valid.any():
         return Structure(channels=np.zeros((3, *valid.shape), np.float32), weight=np.zeros(valid.shape, np.float32))
     along, across, both = (np.zeros(valid.shape, np.float32) for _ in range(3))
@@ -83,7 +86,7 @@ def _add_gradient(
     smooth = _blurred(filled, BEFORE)
     x, y = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=3) for order in ((1, 0), (0, 1)))
     typical = float(np.median(np.hypot(x, y)[valid])) or float(np.hypot(x, y)[valid].mean())
-    if typical == 0:  # a constant band has no edges
+    if typical <= ROUNDING * float(np.abs(filled).max()):  # a constant band has no edges, whatever float32 makes of it
         return
     x, y = x / np.float32(typical), y / np.float32(typical)
     along += x * x
@@ -92,7 +95,8 @@ def _add_gradient(
 
 
 def _blurred(image: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
-    return cv2.GaussianBlur(image, (0, 0), deviation, borderType=cv2.BORDER_REFLECT_101)
+    blurred = cv2.GaussianBlur(image, (0, 0), deviation, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(blurred, dtype=np.float32)
 
 
 def _away_from_holes(valid: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from ..datasets.labels import read_labels
 from ..datasets.scene import Scene, check_scene
 from .acquire_options import read_area
 from .config import Config
-from .coregister import open_modality, reference_grid, require_overlap
+from .coregister_scenes import open_modality, reference_grid, require_overlap
 from .errors import PipelineError
 from .progress import track
 from .scenes import SceneFiles, resolve_scenes

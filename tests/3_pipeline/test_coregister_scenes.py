@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 from equipoise.datasets.errors import SceneError
 from equipoise.datasets.raster import cog_writer
 from equipoise.datasets.stack import AlignedStack
-from equipoise.pipeline.coregister import coregister
+from equipoise.pipeline.coregister_scenes import coregister_scenes
 from equipoise.pipeline.errors import AlignmentError
 from equipoise.pipeline.scene_options import ModalityOptions
 from equipoise.pipeline.scenes import SceneFiles
@@ -33,7 +33,7 @@ def _noise(seed=0, shape=GRID.shape):
 
 def _align(folder, files, *, modalities=("eo", "sar"), resume="one", **options):
     scene = SceneFiles(name="place", files=files, missing={name: "away" for name in modalities if name not in files})
-    return coregister(
+    return coregister_scenes(
         [scene], dict.fromkeys(modalities, PLAIN), reference=modalities[0], classes=[],
         options=CoregisterOptions(**options), folder=folder / "aligned", resume=resume,
     )  # fmt: skip
@@ -76,10 +76,10 @@ def test_a_shift_in_one_direction_is_undone(tmp_path):
 
 def test_a_shift_below_the_confidence_is_not_applied(tmp_path):
     files = {"eo": _write(tmp_path / "eo.tif", _noise(1)), "sar": _write(tmp_path / "sar.tif", _noise(2))}
-    found = _align(tmp_path, files, max_shift_m=60, min_confidence=0.9).registrations["place"]["sar"]
+    found = _align(tmp_path, files, max_shift_m=60).registrations["place"]["sar"]
     assert not found.applied
-    assert (found.east, found.north) == (0, 0)
-    assert "below 0.90" in found.note
+    assert (found.east, found.north, found.confidence) == (0, 0, 0)
+    assert "chance" in found.note
     with rasterio.open(tmp_path / "aligned" / "place" / "sar.tif") as source:
         np.testing.assert_allclose(source.read(1), _noise(2), atol=1e-6)
 
@@ -88,7 +88,7 @@ def test_an_image_without_edges_keeps_its_position(tmp_path):
     files = {"eo": _write(tmp_path / "eo.tif", _noise(1)), "sar": _write(tmp_path / "sar.tif", np.full(GRID.shape, 2))}
     found = _align(tmp_path, files).registrations["place"]["sar"]
     assert (found.applied, found.east, found.north) == (False, 0, 0)
-    assert "without edges" in found.note
+    assert "with edges" in found.note
 
 
 def test_without_measuring_positions_are_as_given(tmp_path):
