@@ -12,6 +12,9 @@ from .structure import Structure
 #: Least share of a block that both images must cover.
 LEAST_COVER = 0.3
 
+#: Least mean square of the structure of a block: below it, there is nothing but rounding.
+LEAST_STRUCTURE = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSurfaces:
@@ -99,8 +102,8 @@ def _surface(
     if covered < LEAST_COVER * area or not seen.any():
         return None
     block, window = _centred(block, weight), _centred(window, seen)
-    energy = float(np.vdot(block, block)) * float(np.vdot(window, window)) / float(seen.sum()) * covered
-    if energy <= 0:
+    energies = float(np.vdot(block, block)), float(np.vdot(window, window)) / float(seen.sum()) * covered
+    if min(energies) < LEAST_STRUCTURE * covered:
         return None
     edge, shape = 2 * radius + 1, (fft.next_fast_len(window.shape[1], real=True),) * 2
     product = np.einsum("cyx,cyx->yx", np.conj(fft.rfft2(block, shape)), fft.rfft2(window, shape))
@@ -111,7 +114,7 @@ def _surface(
             return None
         # At shifts that cover little, chance would win by the division alone.
         scores = scores * (covered / np.maximum(common, covered / 5))
-    return (scores / np.sqrt(energy)).astype(np.float32)
+    return (scores / np.sqrt(energies[0] * energies[1])).astype(np.float32)
 
 
 def _centred(channels: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:

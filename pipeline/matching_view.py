@@ -1,5 +1,7 @@
 """Views for matching: which bands of a scene carry the structure that other sensors see, and on which grid."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -35,12 +37,12 @@ def view_of(scene: Scene, placed: Displacement | None = None) -> View:
     placed
         Correction that is known already: the view is of the scene at its true position, and takes no other.
     """
-    clear = scene.without_clouds()
     chosen = matching_bands(scene.modality)
+    bands = replace(scene.modality, bands=tuple(scene.modality.bands[number] for number in chosen))
+    seen = replace(scene.without_clouds(), modality=bands, data=scene.without_clouds().data[chosen])
 
     def view(grid: GeoBox, displacement: Displacement | None) -> NDArray[np.float32]:
-        values = warp(clear, grid, displacement=placed if displacement is None else displacement)
-        return np.stack([scene.modality.bands[number].to_network(values[number]) for number in chosen])
+        return bands.to_network(warp(seen, grid, displacement=placed if displacement is None else displacement))
 
     return view
 

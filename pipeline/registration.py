@@ -1,7 +1,10 @@
 """Registration: the displacement between two images with its uncertainty, from coarse to fine."""
 
+import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 from affine import Affine
@@ -12,6 +15,7 @@ from ..datasets.displacement import Displacement
 from .block_layout import Layout, layouts
 from .displacement_fit import DisplacementFit, Prior, conditioned, trust
 from .matching import ScoreSurfaces, score_surfaces
+from .prefetch import prefetch
 from .structure import structure
 from .surface_peaks import Peaks, SurfacePeaks
 
@@ -33,6 +37,9 @@ FIRST_DOUBT = 4.0
 
 #: Pixels beyond a window whose structure is needed to know that inside it.
 RIM = 6
+
+#: Groups of blocks that are read and matched at once.
+THREADS = max(1, min(4, os.cpu_count() or 1))
 
 #: Least number of blocks from which a displacement is fitted.
 LEAST_BLOCKS = 4
@@ -120,8 +127,8 @@ def _surfaces(
     """Score all blocks, group by group, the moving image brought to where ``before`` says; centres in grid pixels."""
     displacement = None if before is None else displacement_of(before, grid)
     rim = layout.radius + RIM
-    parts = []
-    for group in layout.groups():
+
+    def scored(group: NDArray[np.intp]) -> ScoreSurfaces:
         (top, left), (bottom, right) = group.min(axis=0) - rim, group.max(axis=0) + layout.size + rim
         window = GeoBox(
             (int(bottom - top), int(right - left)),
@@ -129,9 +136,13 @@ def _surfaces(
         )  # fmt: skip
         images = structure(reference(window, None)), structure(moving(window, displacement))
         part = score_surfaces(*images, group - (top, left), size=layout.size, radius=layout.radius)
-        centres = (part.centres + (top, left) + 0.5) * layout.zoom - 0.5
-        parts.append(replace(part, centres=centres))
-    return ScoreSurfaces.joined(parts)
+        return replace(part, centres=(part.centres + (top, left) + 0.5) * layout.zoom - 0.5)
+
+    turn = count()
+    with closing(
+        prefetch(scored, layout.groups(), lane=lambda _: next(turn), threads=THREADS, most=2 * THREADS)
+    ) as parts:
+        return ScoreSurfaces.joined(list(parts))
 
 
 def _level(
