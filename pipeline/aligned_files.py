@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from ..datasets.modality import Unit
 from ..datasets.quality import Quality
 from ..datasets.raster import cog_writer
 from ..datasets.scene import Scene
@@ -26,8 +27,18 @@ QUICKLOOK_EDGE = 480
 QUICKLOOK_ROWS = 16
 
 
-def write_aligned(scene: Scene, grid: GeoBox, placement: Placement, *, path: Path) -> None:
-    """Write a scene on a grid, corrected, as a COG of float32 in working units with NaN where nothing is valid.
+def write_aligned(scene: Scene, grid: GeoBox, placement: Placement, *, path: Path, own_unit: bool = False) -> None:
+    """Write a scene on a grid, corrected, as a COG of float32 with NaN where nothing is valid.
+
+    Parameters
+    ----------
+    scene, grid, placement
+        What is written, where, and how it is corrected.
+    path
+        File.
+    own_unit
+        Whether decibels stay decibels; else values are in working units, backscatter in linear power. It is resampled
+        in linear power either way.
 
     Raises
     ------
@@ -35,8 +46,11 @@ def write_aligned(scene: Scene, grid: GeoBox, placement: Placement, *, path: Pat
         If no pixel of the grid is valid.
     """
     found = placement.registration
+    bands = scene.modality.bands
+    is_db = [own_unit and band.unit is Unit.DB for band in bands]
+    units = [Unit.DB if shown else band.working_unit for shown, band in zip(is_db, bands, strict=True)]
     tags = {
-        "unit": ",".join(str(band.working_unit) for band in scene.modality.bands),
+        "unit": ",".join(str(unit) for unit in units),
         "registration": found.kind,
         "shift_east": f"{found.east}",
         "shift_north": f"{found.north}",
@@ -54,6 +68,9 @@ def write_aligned(scene: Scene, grid: GeoBox, placement: Placement, *, path: Pat
     ) as writer:  # fmt: skip
         for row, values in warp_bands(scene, grid, displacement=placement.displacement):
             any_valid |= bool(np.isfinite(values).any())
+            for layer, band, shown in zip(values, bands, is_db, strict=True):
+                if shown:
+                    layer[:] = band.to_network(layer)
             writer.write(values, window=((row, row + values.shape[1]), (0, values.shape[2])))
         if not any_valid:
             raise AlignmentError(

@@ -78,13 +78,51 @@ def _stage_command(stage: str, text: str) -> None:
 
 
 for _name, _text in {
-    "coregister": "Bring all modalities onto one grid, at sub-pixel accuracy.",
     "tile": "Cut the aligned scenes into patches and give them to splits.",
     "train": "Fit the fusion network and write the model.",
     "evaluate": "Measure it on the test split, with every subset of the modalities.",
     "report": "Write one HTML page with pictures, figures and timings.",
 }.items():
     _stage_command(_name, _text)
+
+
+@app.command()
+def coregister(
+    paths: Annotated[
+        list[Path], typer.Argument(help="A configuration (YAML); or a reference, and files to bring onto it.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Run folder; of files: folder to write.")
+    ] = None,
+    force: Force = False,
+    max_shift: Annotated[float | None, typer.Option(help="Of files: largest shift looked for, m.")] = None,
+    min_confidence: Annotated[float | None, typer.Option(help="Of files: least confidence, 0 to 1.")] = None,
+    on_failure: Annotated[str | None, typer.Option(help="Of files: refuse, or keep the position as given.")] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="Of files: sar.tif=db, where a file does not tell.")] = None,
+) -> None:
+    """Bring sensors onto one grid, at sub-pixel accuracy: those of a configuration, or files onto a reference."""
+    from .coregister_options import file_options
+
+    chosen = file_options(paths, max_shift=max_shift, min_confidence=min_confidence, on_failure=on_failure, unit=unit)
+    if chosen is None:
+        record, now = _bind(paths[0], output).do("coregister", force=force)
+        _announce("coregister", record, now)
+        return
+    from .coregister_files import coregister_files, told
+
+    options, units = chosen
+    result = coregister_files(
+        paths[0], paths[1:], folder=output or Path("aligned"), options=options, units=units, force=force
+    )  # fmt: skip
+    for line in told(result):
+        typer.echo(line)
+    refused = [name for name, item in result.registrations.items() if item.kind == "refused"]
+    if refused and options.on_failure == "refuse":
+        typer.echo(
+            f"equipoise: not registrable: {', '.join(refused)} (--on-failure keep takes the position as given)",
+            err=True,
+        )
+        raise typer.Exit(1)
 
 
 @app.command()
