@@ -60,7 +60,7 @@ def picture(image: NDArray[np.float32] | NDArray[np.uint8], *, title: str = "") 
     figure = Figure(figsize=(4.4, 4.4 * min(rows / cols, 2.0) + 0.3))
     axes = figure.subplots()
     axes.imshow(image, interpolation="nearest")
-    _bare(axes, title)
+    bare(axes, title)
     return png(figure)
 
 
@@ -80,7 +80,7 @@ def confidence_picture(confidence: NDArray[np.float32], *, title: str = "") -> b
     colours = mpl.colormaps["viridis"].with_extremes(bad=(UNKNOWN,) * 3)
     drawn = axes.imshow(np.ma.masked_invalid(confidence), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03)
-    _bare(axes, title)
+    bare(axes, title)
     return png(figure)
 
 
@@ -93,7 +93,7 @@ def reliance_picture(shares: NDArray[np.float32], *, modalities: Sequence[str], 
     figure = Figure(figsize=(4.4, 4.4 * min(rows / cols, 2.0) + 0.6))
     axes = figure.subplots()
     axes.imshow(np.where(known[..., None], mixed, UNKNOWN), interpolation="nearest")
-    _bare(axes, title)
+    bare(axes, title)
     handles = [
         mpl.patches.Patch(color=MODALITY_COLOURS[i % len(MODALITY_COLOURS)], label=name)
         for i, name in enumerate(modalities)
@@ -117,7 +117,7 @@ def flag_picture(
     figure = Figure(figsize=(4.4, 4.4 * min(rows / cols, 2.0) + 1.2))
     axes = figure.subplots()
     axes.imshow(palette[values], interpolation="nearest")
-    _bare(axes, title)
+    bare(axes, title)
     shown = [value for value in names if (values == value).any()]
     handles = [mpl.patches.Patch(color=tuple(palette[value]), label=names[value]) for value in shown]
     if handles:
@@ -149,7 +149,7 @@ def utilization_bars(
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the reliance", fontsize=9)
-    _plain(axes)
+    plain(axes)
     return png(figure)
 
 
@@ -164,7 +164,7 @@ def score_bars(scores: Mapping[str, float | None], *, highlight: str, label: str
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08)
     axes.set_xlabel(label, fontsize=9)
-    _plain(axes)
+    plain(axes)
     return png(figure)
 
 
@@ -184,7 +184,7 @@ def history_curve(history: Sequence[Mapping[str, float]]) -> bytes:
     right.set_ylabel("score", fontsize=9)
     lines = [*left.get_lines(), *right.get_lines()]
     left.legend(lines, [str(line.get_label()) for line in lines], frameon=False, fontsize=8, loc="center right")
-    _plain(left)
+    plain(left)
     right.spines["top"].set_visible(False)
     return png(figure)
 
@@ -210,7 +210,8 @@ def confusion_picture(confusion: NDArray[np.int64], *, names: Sequence[str]) -> 
     return png(figure)
 
 
-def _bare(axes: Axes, title: str) -> None:
+def bare(axes: Axes, title: str) -> None:
+    """Leave nothing of a picture's axes but a title."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -219,7 +220,8 @@ def _bare(axes: Axes, title: str) -> None:
         axes.set_title(title, fontsize=10, color=INK, loc="left")
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Leave a plot's left and lower axis, with small numbers."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.tick_params(labelsize=9)

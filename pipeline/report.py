@@ -16,6 +16,9 @@ from ..datasets.stack import AlignedStack
 from . import figures
 from .config import Config
 from .evaluation_page import embed, evaluation_page
+from .registration_page import report_pictures
+from .registration_views import rgb_of
+from .registration_words import summary_cells
 from .run_folder import RunFolder, StageRecord, package_versions, write_text
 from .scene_options import ClassOptions
 from .trust import FLAG_COLOURS, FLAG_NAMES
@@ -75,7 +78,8 @@ def _scene(stack: AlignedStack, folder: RunFolder, config: Config) -> dict[str, 
         "size": f"{stack.geobox.shape.x} x {stack.geobox.shape.y} px",
         "crs": "no position" if stack.geobox.crs is None else _crs_name(stack.geobox.crs),
         "missing": dict(stack.missing),
-        "registrations": record,
+        "registrations": {name: summary_cells(item) for name, item in record.items()},
+        "alignments": report_pictures(folder.root / "aligned" / stack.name),
         "looks": _quicklooks(stack, folder, config),
         "maps": _maps(stack, folder, config),
         "figures": predicted.get("scenes", {}).get(stack.name),
@@ -93,20 +97,12 @@ def _quicklooks(stack: AlignedStack, folder: RunFolder, config: Config) -> list[
         for name in stack.present:
             bands = config.domain_modalities()[tuple(config.modalities).index(name)].band_names
             views = [
-                (moment, embed(figures.picture(figures.display(looks[f"{name} {moment}"], rgb=_rgb(bands)))))
+                (moment, embed(figures.picture(figures.display(looks[f"{name} {moment}"], rgb=rgb_of(bands)))))
                 for moment in ("before", "after")
                 if f"{name} {moment}" in looks.files
             ]
             result.append((name, views))
     return result
-
-
-def _rgb(bands: Sequence[str]) -> tuple[int, int, int] | None:
-    """Positions of the bands that make a natural or at least a coloured picture; None for fewer than three."""
-    names = [band.lower() for band in bands]
-    if {"red", "green", "blue"} <= set(names):
-        return names.index("red"), names.index("green"), names.index("blue")
-    return (0, 1, 2) if len(names) >= 3 else None
 
 
 def _maps(stack: AlignedStack, folder: RunFolder, config: Config) -> list[tuple[str, str]]:
