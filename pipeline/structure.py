@@ -85,8 +85,11 @@ def _add_gradient(
     filled = band if valid.all() else np.where(valid, band, np.float32(np.median(band[valid])))
     smooth = _blurred(filled, BEFORE)
     x, y = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=3) for order in ((1, 0), (0, 1)))
-    typical = float(np.median(np.hypot(x, y)[valid])) or float(np.hypot(x, y)[valid].mean())
-    if typical <= ROUNDING * float(np.abs(filled).max()):  # a constant band has no edges, whatever float32 makes of it
+    strength, least = np.hypot(x, y)[valid], ROUNDING * float(np.abs(filled).max())
+    typical = float(np.median(strength))
+    if typical <= least:  # most of the band is plain, whatever float32 makes of it: the mean speaks for the rest
+        typical = float(strength.mean())
+    if typical <= least:  # a constant band has no edges
         return
     x, y = x / np.float32(typical), y / np.float32(typical)
     along += x * x
