@@ -20,8 +20,8 @@ from .registration_page import write_registration_page
 from .run_folder import fingerprint
 from .stage_options import CoregisterOptions
 
-#: File that holds all figures; written last, so that its presence means that all else is there.
-RECORD = "coregistration.json"
+#: File that holds all figures; written after the rasters, and before the page that is drawn from it.
+RECORD, PAGE = "coregistration.json", "registration.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,8 @@ def coregister_files(
     known = None if force else _finished(folder, mark)
     if known is None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECORD).unlink(missing_ok=True)
+        for name in (PAGE, RECORD):
+            (folder / name).unlink(missing_ok=True)
         scenes = {
             name: open_file(path, name=name, unit=units.get(name) or units.get(path.name))
             for name, path in paths.items()
@@ -100,7 +101,7 @@ def coregister_files(
     rasters = {name: folder / f"{name}.tif" for name in registrations}
     return FilesResult(
         registrations=registrations, outputs={name: path for name, path in rasters.items() if path.is_file()},
-        page=folder / "registration.html", fresh=known is None,
+        page=folder / PAGE, fresh=known is None,
     )  # fmt: skip
 
 
@@ -131,9 +132,8 @@ def _align(scenes: Mapping[str, Scene], *, folder: Path, options: CoregisterOpti
             if scene.quality is not None:
                 write_quality(scene, grid, placement, path=folder / f"{name}.quality.tif")
     save_quicklooks(folder / "quicklooks.npz", pictures)
-    write_record(folder / f".{RECORD}", placements, resume=mark)
-    write_registration_page(folder, record=folder / f".{RECORD}")
-    (folder / f".{RECORD}").replace(folder / RECORD)
+    write_record(folder / RECORD, placements, resume=mark)
+    write_registration_page(folder, reference=scenes[anchor])
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
@@ -161,7 +161,8 @@ def _finished(folder: Path, mark: str) -> str | None:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return mark if isinstance(record, dict) and record.get("resume") == mark else None
+    is_whole = isinstance(record, dict) and record.get("resume") == mark and (folder / PAGE).is_file()
+    return mark if is_whole else None
 
 
 def told(result: FilesResult) -> Iterator[str]:

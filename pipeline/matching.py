@@ -110,7 +110,7 @@ def _surface(
     scores = fft.irfft2(product, shape)[:edge, :edge]
     if covered < area or not seen.all():
         common = fft.irfft2(np.conj(fft.rfft2(weight, shape)) * fft.rfft2(seen, shape), shape)[:edge, :edge]
-        if np.median(common) < LEAST_COVER * area:
+        if common.mean() < LEAST_COVER * area:
             return None
         # At shifts that cover little, chance would win by the division alone.
         scores = scores * (covered / np.maximum(common, covered / 5))

@@ -24,6 +24,9 @@ CIRCLE90 = 2.146
 #: of a surface holds more than noise; together the deviations are a little too wide (`benchmarks/coregister.py`).
 DEVIATION_SCALE = 1.0
 
+#: Deviation, px, that no number of blocks averages away: interpolation pulls all of them the same way.
+LEAST_DEVIATION = 0.03
+
 
 class NotRegistrable(AlignmentError):  # noqa: N818, the name is a statement that users catch
     """Two images cannot be registered: what they have in common is no more than chance gives."""
@@ -140,7 +143,7 @@ def registered(
 def deviation_at(fit: DisplacementFit, places: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the deviation along an axis, px, of a fitted displacement at places (n, 2): (n,)."""
     covariance = fit.covariance_at(places)
-    return DEVIATION_SCALE * np.sqrt(np.trace(covariance, axis1=1, axis2=2) / 2)
+    return DEVIATION_SCALE * np.sqrt(np.trace(covariance, axis1=1, axis2=2) / 2 + LEAST_DEVIATION**2)
 
 
 def _layer(fit: DisplacementFit, displacement: Displacement, grid: GeoBox, pixel_m: float) -> RegistrationLayer:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -16,7 +17,7 @@ from .block_layout import Layout, layouts
 from .displacement_fit import DisplacementFit, Prior, conditioned, trust
 from .matching import ScoreSurfaces, score_surfaces
 from .prefetch import prefetch
-from .structure import structure
+from .structure import Structure, structure
 from .surface_peaks import Peaks, SurfacePeaks
 
 #: Bands of the image on a grid, float32 (band, y, x) in network units, NaN where not valid; the second argument is a
@@ -32,6 +33,9 @@ LENGTHS, AMPLITUDES = (0.3, 0.6, 1.2), (0.3, 1.0, 3.0, 8.0)
 #: Rounds of finding peaks and fitting at each level.
 ROUNDS = 6
 
+#: Blocks at most whose evidence decides between models: the cost is the cube of their number.
+JUDGES = 225
+
 #: Deviation of what is expected of a peak before the first fit of a level, px of the level.
 FIRST_DOUBT = 4.0
 
@@ -40,6 +44,9 @@ RIM = 6
 
 #: Groups of blocks that are read and matched at once.
 THREADS = max(1, min(4, os.cpu_count() or 1))
+
+#: Windows of the reference whose structure is kept: those of a small scene; of large ones it would be too much.
+KEPT = 8
 
 #: Least number of blocks from which a displacement is fitted.
 LEAST_BLOCKS = 4
@@ -90,10 +97,11 @@ def register(reference: View, moving: View, grid: GeoBox, *, radius_m: float) ->
     middle = (np.array(grid.shape) - 1) / 2
     affine = Prior(linear=0.02)
     smooth = [replace(affine, amplitude=deviation, length=part * size) for part in LENGTHS for deviation in AMPLITUDES]
+    seen = lru_cache(maxsize=KEPT)(lambda window: structure(reference(window, None)))  # two levels share windows
     found: list[Level] = []
     for layout in layouts(grid, radius_m=radius_m):
         before = found[-1].fit if found else None
-        surfaces = _surfaces(reference, moving, grid, layout, before)
+        surfaces = _surfaces(seen, moving, grid, layout, before)
         if len(surfaces) < LEAST_BLOCKS:
             return []
         priors = [Prior(linear=0), affine, *(smooth if found else [])]
@@ -122,7 +130,7 @@ def lattice_over(grid: GeoBox, nodes: int) -> tuple[GeoBox, NDArray[np.float64]]
 
 
 def _surfaces(
-    reference: View, moving: View, grid: GeoBox, layout: Layout, before: DisplacementFit | None
+    seen: Callable[[GeoBox], Structure], moving: View, grid: GeoBox, layout: Layout, before: DisplacementFit | None
 ) -> ScoreSurfaces:
     """Score all blocks, group by group, the moving image brought to where ``before`` says; centres in grid pixels."""
     displacement = None if before is None else displacement_of(before, grid)
@@ -134,7 +142,7 @@ def _surfaces(
             (int(bottom - top), int(right - left)),
             grid.affine * Affine.scale(layout.zoom) * Affine.translation(int(left), int(top)), grid.crs,
         )  # fmt: skip
-        images = structure(reference(window, None)), structure(moving(window, displacement))
+        images = seen(window), structure(moving(window, displacement))
         part = score_surfaces(*images, group - (top, left), size=layout.size, radius=layout.radius)
         return replace(part, centres=(part.centres + (top, left) + 0.5) * layout.zoom - 0.5)
 
@@ -154,10 +162,11 @@ def _level(
 ) -> Level:
     """Find peaks and fit in turn: what the other blocks say of a place tells which of its peaks is meant."""
     search, places, zoom = SurfacePeaks(surfaces), surfaces.centres, layout.zoom
-    count = len(surfaces)
-    start = np.zeros((count, 2)) if before is None else before.at(places)
-    expected = np.tile(search.total(), (count, 1)) if before is None else np.zeros((count, 2))
-    variance, weight, best = np.full(count, FIRST_DOUBT**2), np.ones(count), priors[1]
+    blocks = len(surfaces)
+    start = np.zeros((blocks, 2)) if before is None else before.at(places)
+    expected = np.tile(search.total(), (blocks, 1)) if before is None else np.zeros((blocks, 2))
+    variance, weight, best = np.full(blocks, FIRST_DOUBT**2), np.ones(blocks), priors[1]
+    few = np.random.default_rng(0).permutation(blocks)[:JUDGES]
     for turn in range(ROUNDS):
         near = search.near(expected, variance)
         moved = near.shift * zoom
@@ -165,12 +174,12 @@ def _level(
         total = moved if before is None else moved + before.at(places + moved)
         peaks = Peaks(shift=total, covariance=near.covariance * zoom**2, lead=near.lead)
         noise = peaks.covariance / weight[:, None, None]
-        candidates = priors if turn in (1, ROUNDS // 2, ROUNDS - 1) else [best]
-        if len(candidates) > 1:
+        if turn in (1, ROUNDS // 2, ROUNDS - 1):
             evidence = [
-                conditioned(prior, places, total, noise, middle=middle, left_out=False).evidence for prior in candidates
+                conditioned(prior, places[few], total[few], noise[few], middle=middle, left_out=False).evidence
+                for prior in priors
             ]
-            best = candidates[int(np.argmax(evidence))]
+            best = priors[int(np.argmax(evidence))]
         fit = conditioned(best, places, total, noise, middle=middle)
         weight = trust(total, fit, peaks.covariance)
         doubt = np.trace(fit.left_out_covariance, axis1=1, axis2=2) / 2 / zoom**2
