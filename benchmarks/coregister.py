@@ -31,7 +31,8 @@ from coregister_cases import (
     optical_cases,
     went_to,
 )  # fmt: skip
-from coregister_peers import PEERS, Pair
+from coregister_pair import Pair
+from coregister_peers import PEERS
 
 from equipoise.pipeline.matching_view import view_of
 from equipoise.pipeline.registered import NotRegistrable, Registered, registered

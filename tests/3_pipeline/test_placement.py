@@ -7,13 +7,15 @@ import pytest
 from affine import Affine
 from fake_pairs import as_radar, ground, in_memory, seen, shifted, turned
 from odc.geo.geobox import GeoBox
+from scipy import stats
 from strategies import north_up
 
 from equipoise.datasets.modality import Unit
 from equipoise.datasets.source_positions import pixel_ratio
 from equipoise.datasets.warp import warp
+from equipoise.pipeline.matching_view import view_of
 from equipoise.pipeline.placement import Registration, place
-from equipoise.pipeline.registered import NotRegistrable
+from equipoise.pipeline.registered import NotRegistrable, interpolated, registered
 from equipoise.pipeline.stage_options import CoregisterOptions
 
 EDGE = 200
@@ -96,10 +98,15 @@ def test_what_the_anchor_does_not_show_is_placed_through_a_neighbour_of_its_kind
     assert (b.through, c.through) == ("a", "b")
     assert (b.east, b.north) == (pytest.approx(TRUE_B[0], abs=3), pytest.approx(TRUE_B[1], abs=3))
     assert (c.east, c.north) == (pytest.approx(TRUE_C[0], abs=4), pytest.approx(TRUE_C[1], abs=4))
-    # What is doubtful of the second is doubtful of the third, too.
     assert c.radius90 > b.radius90
-    assert (found["c"].layer.radius90 >= np.median(found["b"].layer.radius90) * 0.5).all()
-    assert found["c"].layer.confidence.max() <= 1
+    # What is doubtful of the second is doubtful of the third, too: independent errors add up as squares.
+    views = view_of(second, found["b"].displacement), view_of(third)
+    last, before = registered(*views, GRID, radius_m=OPTIONS.max_shift_m).layer, found["b"].layer
+    layer = found["c"].layer
+    expected = np.hypot(last.radius90, interpolated(before.grid, before.radius90, last.grid))
+    np.testing.assert_allclose(layer.radius90, expected, rtol=1e-5)
+    deviation = layer.radius90 / stats.rayleigh.ppf(0.9)
+    np.testing.assert_allclose(layer.confidence, stats.rayleigh(scale=deviation).cdf(10.0), atol=1e-4)
 
 
 def test_another_texture_is_bridged_too():

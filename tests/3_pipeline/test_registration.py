@@ -171,7 +171,7 @@ def test_the_same_pair_gives_the_same_answer_whatever_the_threads_do():
 
 
 def test_levels_go_from_coarse_to_fine_and_agree():
-    shape, displaced = (400, 330), shifted(3.4, -5.7)
+    shape, displaced = (400, 328), shifted(3.4, -5.7)
     levels = registered_levels(*pair(displaced, shape=shape), north_up(*shape))
     zooms = [level.layout.zoom for level in levels]
     assert zooms == sorted(zooms, reverse=True)
@@ -183,7 +183,8 @@ def test_levels_go_from_coarse_to_fine_and_agree():
         assert level.weight.shape == level.lead.shape == level.peaks.lead.shape == (count,)
         assert (level.fit.places > 0).all()
         assert (level.fit.places < shape).all()
-        # In pixels of the grid on all levels.
+        # In pixels of the grid on all levels: blocks lie evenly about its middle.
+        np.testing.assert_allclose(level.fit.places.min(axis=0) + level.fit.places.max(axis=0), np.array(shape) - 1)
         np.testing.assert_allclose(np.median(level.peaks.shift, axis=0), [3.4, -5.7], atol=0.25 * level.layout.zoom)
         assert level.lead.mean() > 4
 
