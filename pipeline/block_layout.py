@@ -59,9 +59,11 @@ def layouts(grid: GeoBox, *, radius_m: float) -> list[Layout]:
     levels = [level for level in LEVELS if shorter / level[0] >= LEAST_EDGE] or list(LEVELS[-2:])
     result = []
     for number, (zoom, size, radius) in enumerate(levels):
-        reach = int(np.ceil(radius_m / pixel / zoom)) + LEVELS[0][2] if number == 0 else radius
         rows, cols = (edge // zoom for edge in grid.shape)
         edge = int(min(size, max(LEAST_BLOCK, LARGEST_PART * min(rows, cols)), rows, cols))
+        reach = int(np.ceil(radius_m / pixel / zoom)) + LEVELS[0][2] if number == 0 else radius
+        # Farther away, less than a block would be left in common.
+        reach = min(reach, max(radius, min(rows, cols) - edge))
         result.append(
             Layout(zoom=zoom, size=edge, radius=reach, rows=_starts(rows, edge), cols=_starts(cols, edge))
         )  # fmt: skip

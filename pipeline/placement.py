@@ -160,14 +160,16 @@ def _best(
         return best
     if best is None:
         reason, verdict = failures[0].reason, failures[0].verdict
+        chance = None if verdict is None else round(verdict.log10_false_alarms, 2)
     else:
-        reason, verdict = (
+        verdict, chance = None, best.registration.log10_false_alarms
+        reason = (
             f"found a position that is right within a pixel with {best.registration.confidence:.0%} only; wanted "
-            f"{options.min_confidence:.0%}; widen the area, or lower min_confidence", None,
-        )  # fmt: skip
+            f"{options.min_confidence:.0%}; widen the area, or lower min_confidence"
+        )
     if options.on_failure == "refuse":
         raise NotRegistrable(f"{scenes[name].path}: {reason}", verdict)
-    return _kept(reason, verdict.log10_false_alarms if verdict else None, grid)
+    return _kept(reason, chance, grid)
 
 
 def _neighbours(name: str, scenes: Mapping[str, Scene], placed: Mapping[str, Placement]) -> list[str]:
@@ -242,6 +244,6 @@ def _kept(reason: str, log10_false_alarms: float | None, grid: GeoBox) -> Placem
     )  # fmt: skip
     numbers = Registration(
         kind="refused", applied=False, note=f"position as given: {reason}",
-        log10_false_alarms=None if log10_false_alarms is None else round(log10_false_alarms, 2),
+        log10_false_alarms=log10_false_alarms,
     )  # fmt: skip
     return Placement(registration=numbers, layer=layer)

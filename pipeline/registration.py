@@ -99,11 +99,19 @@ def register(reference: View, moving: View, grid: GeoBox, *, radius_m: float) ->
     smooth = [replace(affine, amplitude=deviation, length=part * size) for part in LENGTHS for deviation in AMPLITUDES]
     seen = lru_cache(maxsize=KEPT)(lambda window: structure(reference(window, None)))  # two levels share windows
     found: list[Level] = []
-    for layout in layouts(grid, radius_m=radius_m):
+    skipped: Layout | None = None
+    for planned in layouts(grid, radius_m=radius_m):
+        # Where holes leave nothing of a coarse level, the next one has to look as far.
+        far = 0 if skipped is None else skipped.radius * skipped.zoom // planned.zoom
+        layout = replace(planned, radius=max(planned.radius, far))
         before = found[-1].fit if found else None
         surfaces = _surfaces(seen, moving, grid, layout, before)
         if len(surfaces) < LEAST_BLOCKS:
-            return []
+            if found:
+                return []
+            skipped = layout
+            continue
+        skipped = None
         priors = [Prior(linear=0), affine, *(smooth if found else [])]
         found.append(_level(surfaces, layout, before, priors, middle))
     return found

@@ -23,8 +23,9 @@ def test_blocks_lie_inside_the_image_and_cover_it(height, width, radius_px, pixe
     assert levels
     zooms = [layout.zoom for layout in levels]
     assert zooms == sorted(zooms, reverse=True)
-    # The first level looks as far as was asked for.
-    assert levels[0].radius * levels[0].zoom >= radius_px
+    # The first level looks as far as was asked for, or until nothing but a block would be left in common.
+    farthest = min(height, width) // levels[0].zoom - levels[0].size
+    assert levels[0].radius * levels[0].zoom >= min(radius_px, farthest * levels[0].zoom)
     for layout in levels:
         assert layout.size >= 1
         assert layout.radius >= 1
