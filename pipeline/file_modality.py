@@ -12,6 +12,9 @@ from ..datasets.raster_product import raster_product
 from ..datasets.scene import Scene
 from ..datasets.sentinel2 import read_sentinel2
 
+#: Beginnings of the names of bands that hold codes, not what was observed.
+CODES = ("qa", "bqa", "scl", "mask")
+
 #: Pixels on each side of the middle that are looked at for the sign.
 LOOK = 256
 
@@ -46,7 +49,10 @@ def open_file(path: Path, *, name: str, unit: Unit | None = None) -> Scene:
     product = _product(family, place)
     plain = family == "raster"
     chosen = unit or product.bands[0].unit
-    members = [band for band in product.bands if plain or band.unit is chosen]
+    members = [
+        band for band in product.bands
+        if (plain or band.unit is chosen) and not band.name.lower().startswith(CODES)
+    ]  # fmt: skip
     if not members:
         raise SceneError(f"{path}: found no band in {chosen}; wanted one of {sorted({b.unit for b in product.bands})}")
     names = [band.name for band in members] if len({band.name for band in members}) == len(members) else None

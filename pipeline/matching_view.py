@@ -19,6 +19,10 @@ UNSHARED = frozenset({
     "watervapor", "b01", "b05", "b06", "b07", "b08", "b8a", "b09", "b10", "b8",
 })  # fmt: skip
 
+#: Names of bands that are matched alone where they are there: they are sharp, and see the ground as radar and thermal
+#: sensors do. (In a TerraMesh tile, the bands of 20 m lie a pixel beside those of 10 m.)
+VISIBLE = (frozenset({"red", "green", "blue"}), frozenset({"b04", "b03", "b02"}))
+
 #: Bands that are matched at most: more cost time and bring no other edges.
 MOST_BANDS = 3
 
@@ -48,7 +52,11 @@ def view_of(scene: Scene, placed: Displacement | None = None) -> View:
 
 
 def matching_bands(modality: Modality) -> list[int]:
-    """Return the positions of the bands that are matched, :data:`MOST_BANDS` at most, spread over those that may be."""
+    """Return the positions of the bands that are matched: the visible ones, or a spread of those that may be."""
+    names = [band.name.lower() for band in modality.bands]
+    for visible in VISIBLE:
+        if visible <= set(names):
+            return [number for number, name in enumerate(names) if name in visible][:MOST_BANDS]
     thermal_or_radar = any(band.is_backscatter or band.unit is Unit.KELVIN for band in modality.bands)
     shared = [
         number for number, band in enumerate(modality.bands)

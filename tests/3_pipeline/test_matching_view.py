@@ -56,9 +56,13 @@ def test_where_there_is_nothing_else_near_infrared_is_matched(names):
     assert chosen(*names) == list(names)
 
 
-def test_of_many_bands_some_are_taken_from_end_to_end():
-    assert chosen(*SENTINEL2) == ["blue", "red", "swir22"]
-    assert chosen("blue", "green", "red") == ["blue", "green", "red"]
+def test_of_many_bands_the_visible_ones_are_taken():
+    assert chosen(*SENTINEL2) == ["blue", "green", "red"]
+    assert chosen("B02", "B03", "B04", "B08", "B11") == ["B02", "B03", "B04"]
+
+
+def test_of_many_bands_that_are_not_known_some_are_taken_from_end_to_end():
+    assert chosen(*(f"band_{number}" for number in range(1, 13))) == ["band_1", "band_7", "band_12"]
 
 
 @pytest.mark.parametrize("unit", [Unit.KELVIN, Unit.DB, Unit.LINEAR_POWER])
@@ -73,7 +77,9 @@ def test_a_few_bands_in_order_and_each_once(names):
     assert 1 <= len(found) <= MOST_BANDS
     assert found == sorted(set(found))
     shared = [n for n, name in enumerate(names) if n in found or name in ("blue", "green", "red", "VV", "lwir", "x")]
-    if len(found) == MOST_BANDS:  # the first and the last that may be taken are
+    if len(found) == MOST_BANDS and not {"red", "green", "blue"} <= set(
+        names
+    ):  # the first and the last that may be taken are
         assert (found[0], found[-1]) == (shared[0], shared[-1])
 
 
