@@ -23,7 +23,8 @@ from typing import Any
 import cv2
 import numpy as np
 import rasterio
-from coregister import RADIUS_M
+from balancing import write_table
+from coregister import PAGE, RADIUS_M
 from coregister_cases import DATA, HALVES, Image, Warp, check_points, in_memory, los_angeles, warped, went_to
 from skimage.io import imread
 
@@ -221,13 +222,34 @@ def at(answer: Registered, places: np.ndarray, pixel_m: float) -> np.ndarray:
     return np.stack([north, -east], axis=1) / pixel_m
 
 
+def table(record: dict[str, Any]) -> str:
+    """Return Markdown: refusals by set, then errors of thermal and optical pairs."""
+    rows = [
+        "| set | accepted of one place | accepted of different places | threshold chosen on it |",
+        "|---|---|---|---|",
+    ]
+    for row in record["refusals"]:
+        rows.append(
+            f"| {row['set']} | {row['accepted']} of {row['one_place']} | {row['falsely_accepted']} of "
+            f"{row['different_places']} | {'yes' if row['chosen_on'] else 'no'} |"
+        )
+    rows += ["", "| pairs | refused | error: median, worst, px of the coarser image | CPU s |", "|---|---|---|---|"]
+    for row in record["thermal"]:
+        error = f"{row['median_px']:.2f}, {row['worst_px']:.2f}" if "median_px" in row else "-"
+        seconds = f"{row['cpu_s']:.2f}" if "cpu_s" in row else "-"
+        rows.append(f"| {row['kind']} | {row['refused']} of {row['cases']} | {error} | {seconds} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
-    """Measure, print, and write the record."""
+    """Measure, print, and write the record and the tables of docs/coregistration.md."""
     cv2.setNumThreads(1)
     warm = thermal()
     for line in warm:
         print(line, flush=True)
-    RESULT.write_text(json.dumps({"thermal": warm, "refusals": refusals()}, indent=1) + "\n")
+    record = {"thermal": warm, "refusals": refusals()}
+    RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    write_table(table(record), PAGE, script="coregister_refusals")
 
 
 if __name__ == "__main__":

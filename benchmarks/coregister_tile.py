@@ -115,7 +115,10 @@ def main() -> None:
 
 def interrupted(command: list[str], folder: Path, *, after: float) -> dict[str, object]:
     """Send Ctrl-C after some seconds; return the exit code and the rasters that lie there afterwards."""
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     time.sleep(after)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
