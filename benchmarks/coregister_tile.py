@@ -87,17 +87,16 @@ def main() -> None:
     edge = 2600 if parser.parse_args().small else 10_980
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for name, moved in (("los_angeles_S2RGB", False), ("los_angeles_S1VH", True)):
-            with rasterio.open(DATA / "prepared" / f"{name}.tif") as source:
-                write_tile(
-                    folder / ("sar.tif" if moved else "eo.tif"), source.read(1).astype(np.float32), edge, moved=moved
-                )
+        for name, sensor, moved in (("eo", "S2RGB", False), ("sar", "S1VH", True), ("still", "S1VH", False)):
+            with rasterio.open(DATA / "prepared" / f"los_angeles_{sensor}.tif") as source:
+                write_tile(folder / f"{name}.tif", source.read(1).astype(np.float32), edge, moved=moved)
         command = [str(Path(sys.executable).with_name("equipoise")), "coregister", "eo.tif", "sar.tif", "-o", "out"]
         stopped = interrupted(command, folder, after=12 if edge > 5000 else 6)
-        start = time.perf_counter()
+        start, used = time.perf_counter(), processor_seconds()
         subprocess.run(command, cwd=folder, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         record = {
             "edge_px": edge, "wall_s": round(time.perf_counter() - start, 1),
+            "cpu_s": round(processor_seconds() - used, 1),
             "peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
             "cpus": os.cpu_count(), "left_after_interrupt": stopped,
             "registration": json.loads((folder / "out" / "coregistration.json").read_text())["registrations"]["sar"],
@@ -111,6 +110,12 @@ def main() -> None:
     print(json.dumps(record, indent=1))
     if edge > 5000:
         RESULT.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def processor_seconds() -> float:
+    """Return the processor time of all child processes that have ended, s."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def interrupted(command: list[str], folder: Path, *, after: float) -> dict[str, object]:

@@ -27,7 +27,7 @@ from .quality import Quality, QualityScheme, decode_quality
 from .scene import Scene, first_line
 
 #: Block edge in pixels of the lazy arrays: a few MB a block and band.
-BLOCK = 1024
+BLOCK = 512
 
 
 @dataclass(frozen=True, kw_only=True)
