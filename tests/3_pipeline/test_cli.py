@@ -292,9 +292,9 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_half_written(forked, lig
     # What is new is the run's own record; rasters only of modalities that were good, each complete.
     new = {path for path in after if after[path] != before.get(path)} - {"out/manifest.json", "out/config.yaml"}
     assert [path for path in before if path not in after] == []
-    assert new <= {f"out/aligned/embedded/{modality}.tif" for modality in ("eo", "sar", "ir")} | {
-        "out/aligned/embedded/quicklooks.npz"
-    }
+    rasters = {f"out/aligned/embedded/{modality}.tif" for modality in ("eo", "sar", "ir")}
+    layers = {f"out/aligned/embedded/{modality}.registration.tif" for modality in ("sar", "ir")}
+    assert new <= rasters | layers | {"out/aligned/embedded/quicklooks.npz"}
     for path in (path for path in new if path.endswith(".tif")):
         with rasterio.open(bad.folder / path) as source:
             source.read()
