@@ -82,6 +82,7 @@ def coregister_files(
     unknown = sorted(set(units) - set(paths) - {path.name for path in paths.values()})
     if unknown:
         raise AlignmentError(f"found a unit for '{unknown[0]}'; wanted one of the files {', '.join(paths)}; correct it")
+    _require_apart(paths, folder)
     mark = fingerprint(
         inputs={name: [str(path.resolve()), *_state(path)] for name, path in paths.items()},
         options=options.model_dump(mode="json"), units=dict(units),
@@ -146,6 +147,17 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
             name, number = f"{stem}-{number}", number + 1
         named[name] = path
     return named
+
+
+def _require_apart(paths: Mapping[str, Path], folder: Path) -> None:
+    """Refuse an output folder in which an aligned raster would take the place of what it is made from."""
+    inputs = {path.resolve() for path in paths.values()}
+    for name in paths:
+        if (folder / f"{name}.tif").resolve() in inputs:
+            raise AlignmentError(
+                f"{folder}: found the input {name}.tif in the folder to write; wanted another folder, so that no input "
+                "is replaced; name one with -o"
+            )
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -46,7 +46,7 @@ def open_file(path: Path, *, name: str, unit: Unit | None = None) -> Scene:
     if family == "sentinel-1":
         bands = tuple(Band(name=item, unit=Unit.LINEAR_POWER) for item in sorted(product_polarisations(place)))
         return open_scene(path, Modality(name=name, bands=bands))
-    product = _product(family, place)
+    product = product_of(family, place)
     plain = family == "raster"
     chosen = unit or product.bands[0].unit
     members = [
@@ -69,7 +69,8 @@ def open_file(path: Path, *, name: str, unit: Unit | None = None) -> Scene:
     return open_scene(path, Modality(name=name, bands=bands))
 
 
-def _product(family: str, place: Path) -> Product:
+def product_of(family: str, place: Path) -> Product:
+    """Return what :func:`~equipoise.datasets.opening.family_of` recognised; not for Sentinel-1."""
     if family == "sentinel-2":
         return read_sentinel2(place)
     if family == "landsat":

@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets.grd import product_polarisations
-from ..datasets.landsat import read_landsat
 from ..datasets.modality import Band, Modality, Unit
 from ..datasets.opening import Handling, family_of, open_scene
 from ..datasets.product import Product, grid_of
 from ..datasets.quality import Quality
-from ..datasets.raster_product import raster_product
 from ..datasets.scene import Scene
-from ..datasets.sentinel2 import read_sentinel2
+from .file_modality import product_of
 from .verification import verify_checksums
 
 #: Largest edge in pixels of the window whose pixels are looked at.
@@ -44,7 +42,7 @@ def inspect(path: Path) -> Iterator[str]:
             yield f"  {key:<11} {text}"
         yield from _describe(path, modality)
         return
-    product = _product(family, place)
+    product = product_of(family, place)
     yield f"  kind        {product.kind}"
     for key, text in product.provenance.items():
         yield f"  {key:<11} {text}"
@@ -55,14 +53,6 @@ def inspect(path: Path) -> Iterator[str]:
         indices = [band.index if product.kind == "raster" else None for band in members]
         wanted = [Band(name=band.name, unit=unit, index=i) for band, i in zip(members, indices, strict=True)]
         yield from _describe(path, Modality(name=unit.value, bands=tuple(wanted)))
-
-
-def _product(family: str, place: Path) -> Product:
-    if family == "sentinel-2":
-        return read_sentinel2(place)
-    if family == "landsat":
-        return read_landsat(place)
-    return raster_product(place, None)
 
 
 def _band_lines(product: Product, unit: Unit) -> Iterator[str]:

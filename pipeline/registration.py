@@ -85,7 +85,7 @@ def register(reference: View, moving: View, grid: GeoBox, *, radius_m: float) ->
     reference, moving
         The two images on any part of the grid.
     grid
-        Matching grid, metric: its pixel is that of the coarser image.
+        Matching grid, metric.
     radius_m
         Largest shift that is looked for, m.
 

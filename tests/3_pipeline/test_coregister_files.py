@@ -96,6 +96,13 @@ def test_the_same_command_again_changes_nothing(pair, aligned):
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+def test_no_input_is_ever_replaced(pair):
+    before = {path.name: path.read_bytes() for path in pair.iterdir()}
+    result = _run(pair / "eo.tif", pair / "sar.tif", "-o", pair)
+    assert "wanted another folder" in str(result.exception)
+    assert {path.name: path.read_bytes() for path in pair.iterdir()} == before
+
+
 @pytest.mark.parametrize("policy", ["refuse", "keep"])
 def test_another_place_is_refused(pair, tmp_path, policy):
     result = _run(pair / "eo.tif", pair / "elsewhere.tif", "-o", tmp_path, "--on-failure", policy)
