@@ -1,0 +1,200 @@
+"""Mosaics of a batch run: the maps of a region's units as one virtual raster and as one COG, cut to the region."""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
+from rasterio.io import DatasetReader
+from shapely.geometry.base import BaseGeometry
+
+from ...datasets.ledger import safe_name
+from ...datasets.patches import footprint
+from ...datasets.product import quiet_open
+from ...datasets.raster import TILE, cog_writer
+from ..errors import PipelineError
+from ..map_files import category_names
+from ..qgis_style import write_style
+from ..run_folder import fingerprint, write_text
+from .outlines import inside, outline_on
+from .virtual_mosaic import named_values, write_virtual_mosaic
+
+#: Maps of a unit that make mosaics, in order.
+MAPS = ("classes", "confidence", "reliance", "trust", "quality")
+
+#: Those whose pixels are tiles: a tile belongs to every region that it meets.
+TILED = frozenset({"reliance", "trust", "quality"})
+
+#: Those whose values are names: they have no mean.
+NAMED = frozenset({"classes", "trust"})
+
+#: What a mosaic may be written as: suffix by kind.
+KINDS = {"vrt": ".vrt", "cog": ".tif"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """An area of a run.
+
+    Attributes
+    ----------
+    name
+        As in the ledger; any text without a line break.
+    outline
+        Polygons in longitude and latitude (WGS 84); None: mosaics are not cut.
+    """
+
+    name: str
+    outline: BaseGeometry | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mosaic:
+    """A map of a region in one CRS, and the files that it is made of."""
+
+    target: Path
+    kind: str
+    pieces: Sequence[Path]
+    inputs: Sequence[Sequence[Any]]
+
+
+def write_mosaics(out: Path, units: pd.DataFrame, region: Region, *, kinds: Collection[str]) -> list[Path]:
+    """Write the mosaics of a region, one a map and CRS, and return them.
+
+    ``regions/<region>.<epsg>.<map>.vrt`` is made of the units' maps as they are; ``.tif`` is a COG of the same grid,
+    the bounding box of those units, cut to the region's outline: it has the pixels whose centre lies within, and, of
+    the maps of tiles, every tile that meets it. Beside maps of classes lie GDAL's names of the values and a style.
+
+    A mosaic that was made of the same files for the same outline is not written again. A COG is written in strips of
+    256 rows: memory is that of a strip (256 px x width x bands x data type, twice) and GDAL's cache of blocks, whatever
+    its height. Until it is complete, it needs the disk space of the pixels before compression as well.
+
+    Parameters
+    ----------
+    out
+        The run's folder.
+    units
+        Rows of the ledger, columns ``name``, ``crs``, ``regions``, ``state`` and ``record``; only those that are
+        ``done`` and of this region count.
+    region
+        The region.
+    kinds
+        ``vrt``, ``cog`` or both.
+
+    Raises
+    ------
+    PipelineError
+        If a kind is unknown, or the maps of one CRS do not lie on one lattice.
+    """
+    if unknown := set(kinds) - set(KINDS):
+        raise PipelineError(f"found mosaics as {sorted(unknown)}; wanted {', '.join(KINDS)}; correct the option")
+    written = []
+    for mosaic in _planned(out, units, region):
+        virtual, cog = (mosaic.target.with_name(mosaic.target.name + KINDS[kind]) for kind in ("vrt", "cog"))
+        if "vrt" in kinds:
+            written.append(virtual)
+            if not _finished(virtual, mark := fingerprint(inputs=mosaic.inputs)):
+                write_virtual_mosaic(virtual, mosaic.pieces)
+                _note(virtual, mark)
+        if "cog" in kinds:
+            written.append(cog)
+            outline = None if region.outline is None else hashlib.sha256(region.outline.wkb).hexdigest()
+            if not _finished(cog, mark := fingerprint(inputs=mosaic.inputs, outline=outline)):
+                _write_cog(cog, mosaic, region)
+                _note(cog, mark)
+    return written
+
+
+def _planned(out: Path, units: pd.DataFrame, region: Region) -> list[_Mosaic]:
+    """Return the mosaics that there are units for; their files are known from the units' records."""
+    found: dict[tuple[str, str], list[tuple[Path, list[Any]]]] = {}
+    for row in units.sort_values("name").itertuples():
+        if row.state != "done" or region.name not in str(row.regions).split("\n"):
+            continue
+        files = json.loads(str(row.record))["files"]
+        for kind in MAPS:
+            if (name := f"{row.name}.{kind}.tif") in files:
+                found.setdefault((str(row.crs), kind), []).append(
+                    (out / "units" / str(row.name) / name, [name, *files[name]])
+                )
+    return [
+        _Mosaic(
+            target=out / "regions" / f"{safe_name(region.name)}.{_label(crs)}.{kind}", kind=kind,
+            pieces=[path for path, _ in parts], inputs=[record for _, record in parts],
+        )
+        for (crs, kind), parts in sorted(found.items(), key=lambda item: (item[0][0], MAPS.index(item[0][1])))
+    ]  # fmt: skip
+
+
+def _label(crs: str) -> str:
+    """Return a CRS as a part of a file name: its EPSG code, or a hash of its text where it has none."""
+    code = CRS(crs).epsg
+    return str(code) if code else f"crs{hashlib.sha256(crs.encode()).hexdigest()[:8]}"
+
+
+def _finished(path: Path, mark: str) -> bool:
+    with suppress(OSError, ValueError, TypeError, KeyError):  # no mark, or a damaged one: write it again
+        known = json.loads(_mark(path).read_text(encoding="utf-8"))
+        return bool(known["fingerprint"] == mark and known["size"] == path.stat().st_size)
+    return False
+
+
+def _note(path: Path, mark: str) -> None:
+    write_text(_mark(path), json.dumps({"fingerprint": mark, "size": path.stat().st_size}))
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(f".{path.name}.json")
+
+
+def _write_cog(path: Path, mosaic: _Mosaic, region: Region) -> None:
+    virtual = path.with_name(f".{path.name}.vrt")
+    try:
+        write_virtual_mosaic(virtual, mosaic.pieces)
+        with quiet_open(virtual) as source:
+            names = _copy(source, path, region, kind=mosaic.kind)
+            colours = _palette(source)
+    finally:
+        virtual.unlink(missing_ok=True)
+    if names:
+        write_text(path.with_name(f"{path.name}.aux.xml"), category_names(names))
+        write_style(path, names, colours={value: colours.get(value, (0, 0, 0)) for value in names})
+
+
+def _copy(source: DatasetReader, path: Path, region: Region, *, kind: str) -> dict[int, str]:
+    """Copy what lies within a region, strip by strip; return the names of the map's values."""
+    grid = GeoBox(source.shape, source.transform, source.crs)
+    outline = None
+    if region.outline is not None and grid.crs is not None:
+        outline = outline_on(region.outline, grid.crs, near=footprint(grid))
+    tags = {key: value for key, value in source.tags().items() if key != "AREA_OR_POINT"}
+    with cog_writer(
+        path, grid, count=source.count, dtype=source.dtypes[0], nodata=source.nodata, tags=tags,
+        overview_resampling="mode" if kind in NAMED else "average", colours=_palette(source) or None,
+        descriptions=[text or "" for text in source.descriptions],
+    ) as writer:  # fmt: skip
+        writer.scales, writer.offsets = source.scales, source.offsets
+        for top in range(0, source.height, TILE):
+            bottom = min(top + TILE, source.height)
+            window = ((top, bottom), (0, source.width))
+            values = source.read(window=window)
+            if outline is not None:
+                kept = inside(outline, grid[top:bottom, :], touched=kind in TILED)
+                values[:, ~kept] = np.nan if source.nodata is None else source.nodata
+            writer.write(values, window=window)
+    return named_values(tags) if kind in NAMED else {}
+
+
+def _palette(source: DatasetReader) -> dict[int, tuple[int, int, int]]:
+    """Return the colours of a map; its nodata value has none."""
+    if source.colorinterp[0] != ColorInterp.palette:
+        return {}
+    return {value: entry[:3] for value, entry in source.colormap(1).items() if value != source.nodata}
