@@ -7,13 +7,20 @@ from ..datasets.stack import AlignedStack
 from .map_files import MapFiles
 from .predict import Predictor
 from .qgis_style import write_style
-from .stac_item import MapAsset, ModelSource, write_item
+from .stac_item import ItemPlace, MapAsset, write_item
+from .stac_model import ModelSource
 from .trust import FLAG_COLOURS, FLAG_NAMES
 from .trust_maps import TrustFiles
 
 
 def write_companions(
-    stack: AlignedStack, maps: MapFiles, trust: TrustFiles | None, predictor: Predictor, *, model: Path | None
+    stack: AlignedStack,
+    maps: MapFiles,
+    trust: TrustFiles | None,
+    predictor: Predictor,
+    *,
+    model: Path | None,
+    place: ItemPlace | None = None,
 ) -> list[Path]:
     """Write styles and item of a scene's maps; return the files.
 
@@ -27,22 +34,29 @@ def write_companions(
         What it was mapped with.
     model
         Folder of the model; None leaves it out of the item.
+    place
+        Of the item in a collection, where the model has an item of its own: the maps' item then links it, and does not
+        describe it again.
     """
     names = {item.value: item.name for item in predictor.classes}
     colours = {item.value: item.rgb for item in predictor.classes}
     written = [write_style(maps.classes, names, colours=colours)]
     if trust is not None:
         written.append(write_style(trust.flags, FLAG_NAMES, colours=FLAG_COLOURS))
-    source = None
-    if model is not None:
-        source = ModelSource(
-            folder=model, digest=predictor.digest, network=predictor.network.spec.to_dict(), classes=names,
-            modalities={item.name: item.band_names for item in predictor.normaliser.modalities},
-            parameters=sum(weight.numel() for weight in predictor.network.parameters()),
-        )  # fmt: skip
+    source = None if model is None or place is not None else model_source(predictor, folder=model)
     listed = _assets(maps, trust, {value: (name, colours[value]) for value, name in names.items()})
-    item = write_item(maps.classes.with_name(f"{stack.name}.json"), stack, listed, model=source)
+    item = write_item(maps.classes.with_name(f"{stack.name}.json"), stack, listed, model=source, place=place)
     return written + ([] if item is None else [item])
+
+
+def model_source(predictor: Predictor, *, folder: Path) -> ModelSource:
+    """Return what STAC tells of the model, as it was trained, that was loaded from a folder."""
+    return ModelSource(
+        folder=folder, digest=predictor.digest, network=predictor.network.spec.to_dict(),
+        classes={item.value: item.name for item in predictor.classes},
+        modalities={item.name: item.band_names for item in predictor.normaliser.modalities},
+        parameters=sum(weight.numel() for weight in predictor.network.parameters()),
+    )  # fmt: skip
 
 
 def _assets(
