@@ -262,6 +262,20 @@ def test_the_reader_of_pystac_client_opens_the_collection(tree):
     reader.session.close()
 
 
+def test_what_the_page_says_runs(tree, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "batch-stac.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tree.out.parent)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block.replace("out/", "spring/"), names)  # noqa: S102 (a page of this repository)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:2]] == [[name, crs] for name, (crs, _, _) in UNITS.items()]
+    assert Path(lines[2].split()[1]).samefile(tree.model.folder / "model.safetensors")
+    classes = names["cube"]["classes"].to_numpy()
+    # Of each unit, 40 x 48 pixels of 10 m are a quarter as many of 20 m.
+    np.testing.assert_allclose((classes != 255).sum(axis=(1, 2)), 40 * 48 / 4, rtol=0.05)
+
+
 def test_the_extent_holds_all_items_and_each_region(tree):
     record = json.loads(tree.written[0].read_text())
     boxes = np.array(record["extent"]["spatial"]["bbox"])
