@@ -11,8 +11,10 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from ..figures import INK, png
+from .map_places import panels, place_words, places
 from .run_units import STATES
 from .run_words import number
 from .unit_outlines import Outlines, plain_text
@@ -52,36 +54,41 @@ def write_progress_map(out: Path, ledger: GeoDataFrame) -> Path:
 
 
 def state_map(ledger: GeoDataFrame) -> bytes:
-    """Draw the units over longitude and latitude by state, and the regions' names; PNG."""
-    outlines = Outlines.of(ledger)
-    figure, (axes,) = outlines.panels(1, columns=1, width=min(9.6, _HIGHEST / outlines.proportion))
+    """Draw the units over longitude and latitude by state, and the regions' names, place by place; PNG."""
+    shown = places(Outlines.of(ledger))
+    columns = {1: 1, 2: 2, 4: 2}.get(len(shown), 3)
+    highest = max(item.proportion for item in shown)
+    figure, drawn = panels(shown, columns=columns, width=min(9.6, columns * _HIGHEST / highest))
     states = ledger["state"].to_numpy(dtype=str)
+    for outlines, axes in zip(shown, drawn, strict=True):
+        outlines.frame(axes, place_words(outlines) if len(shown) > 1 else "")
+        _draw_states(axes, outlines, states)
+        _name_regions(axes, outlines, ledger["regions"])
     # A legend takes tuples, drawn upon each other, which its stubs do not know.
     handles: dict[str, Any] = {}
-    size = float(np.clip(0.6 * outlines.edge(axes), 2.0, 9.0))
     for state in STATES:
-        colour, mark = LOOKS[state]
-        chosen = np.asarray(states == state)
-        if not chosen.any():
-            continue
-        outlines.collection(chosen, axes, facecolor=colour)
-        patch, label = Patch(color=colour), f"{state} {number(int(chosen.sum()))}"
-        handles[label] = (patch,)
-        if mark:
-            looks: dict[str, Any] = {
-                "marker": mark,
-                "color": INK,
-                "linestyle": "",
-                "fillstyle": "full" if mark == "." else "none",
-            }
-            axes.add_line(Line2D(*outlines.centres[chosen[outlines.owner]].T, **looks, markersize=size, zorder=3))
-            handles[label] = (patch, Line2D([], [], **looks, markersize=7))
-    outlines.frame(axes)
-    _name_regions(axes, outlines, ledger["regions"])
+        if count := int((states == state).sum()):
+            mark = [Line2D([], [], **_mark(state), markersize=7)] if LOOKS[state][1] else []
+            handles[f"{state} {number(count)}"] = (Patch(color=LOOKS[state][0]), *mark)
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower left", ncols=len(STATES), frameon=False, fontsize=9
     )
     return png(figure)
+
+
+def _draw_states(axes: Axes, outlines: Outlines, states: NDArray[np.str_]) -> None:
+    size = float(np.clip(0.6 * outlines.edge(axes), 2.0, 9.0))
+    for state, (colour, mark) in LOOKS.items():
+        chosen = np.asarray(states == state)
+        outlines.collection(chosen, axes, facecolor=colour)
+        if mark:
+            middles = outlines.centres[chosen[outlines.owner]]
+            axes.add_line(Line2D(*middles.T, **_mark(state), markersize=size, zorder=3))
+
+
+def _mark(state: str) -> dict[str, Any]:
+    mark = LOOKS[state][1]
+    return {"marker": mark, "color": INK, "linestyle": "", "fillstyle": "full" if mark == "." else "none"}
 
 
 def _name_regions(axes: Axes, outlines: Outlines, regions: Sequence[str]) -> None:
@@ -93,11 +100,11 @@ def _name_regions(axes: Axes, outlines: Outlines, regions: Sequence[str]) -> Non
     west, south, east, north = outlines.box
     taken: list[tuple[float, float, float]] = []
     for name, units in sorted(found.items(), key=lambda item: -len(item[1])):
-        text, places = plain_text(name), outlines.centres[np.isin(outlines.owner, units)]
+        text, middles = plain_text(name), outlines.centres[np.isin(outlines.owner, units)]
         # What the font cannot write is left to the tables.
-        if not name.strip() or "?" in text or not len(places) or len(taken) == _NAMED:
+        if not name.strip() or "?" in text or not len(middles) or len(taken) == _NAMED:
             continue
-        x, y = places.mean(axis=0)
+        x, y = middles.mean(axis=0)
         # A letter takes about 1 % of the map's width.
         half = (0.005 * len(text) + 0.01) * (east - west)
         if any(abs(x - a) < half + other and abs(y - b) < 0.04 * (north - south) for a, b, other in taken):

@@ -1,5 +1,7 @@
 """Run figures: what the units of a run rest on, place by place, and where their time went."""
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from ..figures import INK, MODALITY_COLOURS, plain, png
+from .map_places import panels
 from .progress_map import LOOKS
 from .run_units import PARTS, Numbers, RunUnits
 from .run_words import number
@@ -31,38 +34,40 @@ _PART_COLOURS = ("#56b4e9", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#9aa5b1
 
 
 def reliance_maps(units: RunUnits, outlines: Outlines) -> bytes:
-    """Draw the sensor with the largest share in each unit, and each sensor's share on one scale; PNG."""
+    """Draw the sensor with the largest share in each unit of a place, and each sensor's share on one scale; PNG."""
     names, shares = units.modalities, units.shares
     columns = _COLUMNS.get(len(names) + 1, 3)
-    figure, panels = outlines.panels(len(names) + 1, columns=columns, width=9.6 if columns == 3 else 3.7 * columns)
-    known = np.isfinite(shares).all(axis=1) & units.state("done")
+    count, width = len(names) + 1, 9.6 if columns == 3 else 3.7 * columns
+    figure, maps = panels([outlines] * count, columns=columns, width=width)
+    here = np.isin(np.arange(len(shares)), outlines.owner)
+    known = np.isfinite(shares).all(axis=1) & units.state("done") & here
     leading = np.where(known, np.nan_to_num(shares).argmax(axis=1), -1)
-    outlines.collection(~known, panels[0], facecolor=_BLANK)
+    outlines.collection(~known, maps[0], facecolor=_BLANK)
     handles = []
     for column, name in enumerate(names):
         colour = MODALITY_COLOURS[column % len(MODALITY_COLOURS)]
-        outlines.collection(leading == column, panels[0], facecolor=colour)
+        outlines.collection(leading == column, maps[0], facecolor=colour)
         handles.append(
             Patch(color=colour, label=f"{plain_text(name)} leads in {number(int((leading == column).sum()))}")
         )
-    outlines.frame(panels[0], "sensor with the largest share")
-    for column, axes in enumerate(panels[1:]):
+    outlines.frame(maps[0], "sensor with the largest share")
+    for column, axes in enumerate(maps[1:]):
         drawn = _values(outlines, axes, np.where(known, shares[:, column], np.nan), highest=1.0, colours="viridis")
         outlines.frame(axes, f"share of {plain_text(names[column])}")
-    _scale(figure, drawn, panels[1:])
+    _scale(figure, drawn, maps[1:])
     figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
     return png(figure)
 
 
 def sureness_maps(units: RunUnits, outlines: Outlines) -> bytes:
-    """Draw mean confidence, and the share of the area that rests on doubtful input, of each unit; PNG."""
+    """Draw mean confidence, and the share of the area that rests on doubtful input, of each unit of a place; PNG."""
     shown = [("mean confidence", units.confidence, 1.0, "viridis")]
     if np.isfinite(units.doubtful).any():
         # Doubt is rare where all is well: the scale ends where the values do, at a tenth at least.
         highest = max(0.1, float(np.ceil(10 * np.nanmax(units.doubtful)) / 10))
         shown.append(("share of the area on doubtful input", units.doubtful, highest, "YlOrBr"))
-    figure, panels = outlines.panels(len(shown), columns=2, width=9.6 if len(shown) > 1 else 5.6)
-    for axes, (title, values, highest, colours) in zip(panels, shown, strict=True):
+    figure, maps = panels([outlines] * len(shown), columns=2, width=4.8 * len(shown))
+    for axes, (title, values, highest, colours) in zip(maps, shown, strict=True):
         drawn = _values(outlines, axes, np.where(units.state("done"), values, np.nan), highest=highest, colours=colours)
         outlines.frame(axes, title)
         _scale(figure, drawn, [axes])
@@ -82,7 +87,7 @@ def seconds_histogram(units: RunUnits) -> bytes:
     axes.axvline(high, color=INK, linewidth=1.4, linestyle="--", label=f"95 % within {high:.3g}")
     axes.set_xlabel(f"{unit} a unit", fontsize=9)
     axes.set_ylabel("units", fontsize=9)
-    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2)
     return png(figure)
 
@@ -153,10 +158,10 @@ def _rate(axes: Axes, units: RunUnits, *, end: float, factor: float) -> None:
 
 def _bars(axes: Axes, start: Numbers, stop: Numbers, row: NDArray[np.intp], *, colour: str) -> None:
     low, high = row - 0.38, row + 0.38
-    corners = np.stack([start, low, start, high, stop, high, stop, low], axis=1).reshape(-1, 4, 2)
+    corners: Any = np.stack([start, low, start, high, stop, high, stop, low], axis=1).reshape(-1, 4, 2)
     # A thin white edge parts units that follow each other; beyond some thousands it would cover them.
     width = 0.4 if len(row) < 2000 else 0.0
-    axes.add_collection(PolyCollection(list(corners), facecolor=colour, edgecolor="white", linewidth=width))
+    axes.add_collection(PolyCollection(corners, facecolor=colour, edgecolor="white", linewidth=width))
 
 
 def _values(outlines: Outlines, axes: Axes, values: Numbers, *, highest: float, colours: str) -> PolyCollection:

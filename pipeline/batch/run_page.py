@@ -13,6 +13,7 @@ from ... import __version__
 from ..evaluation_page import embed
 from ..run_folder import write_text
 from . import run_figures, run_words
+from .map_places import place_words, places
 from .mosaic_quicklooks import quicklooks, rgb
 from .progress_map import state_map
 from .run_units import RunUnits
@@ -60,7 +61,7 @@ def write_run_page(
     classes = [item for item in _model(manifest).get("classes") or [] if isinstance(item, Mapping)]
     page = template.render(
         title=name, version=__version__, headline=run_words.headline(units), cards=run_words.cards(units),
-        states=run_words.state_words(units), pictures=_pictures(units),
+        states=run_words.state_words(units), pictures=_pictures(units), maps=_maps(units),
         failures=run_words.failure_rows(ledger), more_failures=max(0, units.count("failed") - run_words.LISTED),
         empty=run_words.empty_reasons(ledger)[: run_words.LISTED], empty_count=units.count("empty"),
         more_empty=max(0, len(run_words.empty_reasons(ledger)) - run_words.LISTED),
@@ -76,12 +77,7 @@ def write_run_page(
 
 def _pictures(units: RunUnits) -> dict[str, str]:
     """Return the pictures for which there are numbers, as addresses that hold them."""
-    outlines, done = Outlines.of(units.ledger), units.state("done")
-    pictures = {"states": state_map(units.ledger)} if outlines.rings else {}
-    if outlines.rings and np.isfinite(units.shares[done]).any():
-        pictures["reliance"] = run_figures.reliance_maps(units, outlines)
-    if outlines.rings and np.isfinite(units.confidence[done]).any():
-        pictures["sureness"] = run_figures.sureness_maps(units, outlines)
+    pictures = {} if units.ledger.geometry.isna().all() else {"states": state_map(units.ledger)}
     if np.isfinite(units.seconds).any():
         pictures["seconds"] = run_figures.seconds_histogram(units)
     if hours := run_words.hours_by_part(units):
@@ -89,6 +85,21 @@ def _pictures(units: RunUnits) -> dict[str, str]:
     if units.charted.any():
         pictures["work"] = run_figures.work_chart(units)
     return {kind: embed(picture) for kind, picture in pictures.items()}
+
+
+def _maps(units: RunUnits) -> dict[str, list[tuple[str, str]]]:
+    """Return kind of map -> place in words, and picture, of each place that has numbers for it."""
+    shown = places(Outlines.of(units.ledger))
+    kinds = {
+        "reliance": (units.shares, run_figures.reliance_maps), "sureness": (units.confidence, run_figures.sureness_maps)
+    }  # fmt: skip
+    found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in kinds}
+    for place in shown:
+        here = units.state("done") & np.isin(np.arange(len(units.ledger)), place.owner)
+        for kind, (values, draw) in kinds.items():
+            if np.isfinite(values[here]).any():
+                found[kind].append((place_words(place) if len(shown) > 1 else "", embed(draw(units, place))))
+    return found
 
 
 def _provenance(manifest: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

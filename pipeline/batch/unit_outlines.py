@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
 from geopandas import GeoDataFrame
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
@@ -21,8 +21,11 @@ _LEAST = 0.05
 #: Most that a map may be higher or wider than the other way round.
 _SLIMMEST = 2.2
 
-#: Largest and smallest edge in points at which units get an outline of their own.
+#: Edge in points from which on units are parted by white lines.
 _OUTLINED = 6.0
+
+#: Least edge in points at which a unit is seen.
+_SEEN = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ class Outlines:
         low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
         return cls(
             rings=np.split(points, starts[1:]), owner=owner, centres=(low + high) / 2,
-            box=_padded(low.min(axis=0), high.max(axis=0)),
+            box=padded(low.min(axis=0), high.max(axis=0)),
         )  # fmt: skip
 
     @property
@@ -81,15 +84,16 @@ class Outlines:
         return float(np.median(spans)) / (self.box[2] - self.box[0]) * width if spans else 0.0
 
     def collection(self, chosen: NDArray[np.bool_], axes: Axes, **looks: object) -> PolyCollection:
-        """Add the rings of some units, bool (unit,), to axes.
-
-        Small ones are drawn with an edge of their own colour, without which they would vanish.
-        """
-        edges = {"edgecolor": "white", "linewidth": 0.5} if self.edge(axes) > _OUTLINED else {
-            "edgecolor": "face", "linewidth": 0.4
-        }  # fmt: skip
+        """Add the rings of some units, bool (unit,), to axes; those that would vanish are drawn larger."""
+        edge = self.edge(axes)
+        lines: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.5}
+        if edge < _OUTLINED:
+            # Snapped to pixels, some of those as small as one would be nothing.
+            lines = {"edgecolor": "face", "linewidth": max(0.4, _SEEN - edge), "snap": edge > _SEEN}
         rings = [ring for ring, kept in zip(self.rings, chosen[self.owner], strict=True) if kept]
-        drawn = PolyCollection(rings, **{**edges, **looks})  # type: ignore[arg-type]  # looks are matplotlib's own
+        # Rings of one length, which grids have, are drawn faster as one array.
+        corners: Any = np.stack(rings) if len({len(ring) for ring in rings}) == 1 else rings
+        drawn = PolyCollection(corners, **{**lines, **looks})
         axes.add_collection(drawn, autolim=False)
         return drawn
 
@@ -105,17 +109,6 @@ class Outlines:
         axes.set_facecolor("#f5f7fa")
         axes.set_title(title, fontsize=10, loc="left")
         plain(axes)
-
-    def panels(self, count: int, *, columns: int, width: float) -> tuple[Figure, list[Axes]]:
-        """Make a figure, ``width`` inches wide, with as many maps in rows of ``columns``."""
-        columns = min(columns, count)
-        rows = -(-count // columns)
-        each = width / columns
-        figure = Figure(figsize=(width, rows * (each * 0.86 * self.proportion + 0.6)), layout="constrained")
-        drawn = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes in drawn[count:]:
-            axes.remove()
-        return figure, drawn[:count]
 
 
 def degrees(value: float, names: str) -> str:
@@ -158,7 +151,7 @@ def _stretch(latitude: float) -> float:
     return 1 / max(float(np.cos(np.radians(latitude))), 0.1)
 
 
-def _padded(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[float, float, float, float]:
+def padded(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[float, float, float, float]:
     """Return a map's west, south, east, north: with a margin, not too small, and not slimmer than can be looked at."""
     middle, reach = (low + high) / 2, np.maximum(high - low, _LEAST) * 0.53
     flat = np.array([1.0, _stretch(middle[1])])

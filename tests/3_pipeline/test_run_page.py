@@ -8,13 +8,17 @@ from html.parser import HTMLParser
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
+import rasterio
 import shapely
+from affine import Affine
 from fake_batch import MODALITIES, RESOLUTION, write_batch
 from PIL import Image
 
 from equipoise.pipeline.batch import run_figures, run_words
-from equipoise.pipeline.batch.progress_map import LOOKS, state_map, write_progress_map
+from equipoise.pipeline.batch.map_places import place_words, places
+from equipoise.pipeline.batch.progress_map import LOOKS, write_progress_map
 from equipoise.pipeline.batch.run_page import write_run_page
 from equipoise.pipeline.batch.run_units import STATES, RunUnits
 from equipoise.pipeline.batch.unit_outlines import Outlines, degrees, plain_text
@@ -169,13 +173,17 @@ def test_a_page_holds_all_that_it_shows(fake):
 
 
 def test_mosaics_that_cannot_be_shown_are_left_out(tmp_path, fake, caplog):
+    """One that is no raster, and one without overviews, which would be read whole."""
     (tmp_path / "alta.32633.classes.tif").write_bytes(b"no raster")
     (tmp_path / "other.txt").touch()
-    found = sorted(fake.out.glob("units/*/*.classes.tif"))[:1]
-    _, page = _write(tmp_path, fake.ledger(), mosaics=[*sorted(tmp_path.iterdir()), *found])
-    assert [picture["alt"] for picture in page.images()][-4:-3] != []
+    profile = {"driver": "GTiff", "width": 5000, "height": 2, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(tmp_path / "long.classes.tif", "w", **profile, transform=Affine.scale(10, -10)):
+        pass
+    found = sorted(fake.out.glob("units/*/*.classes.tif"))[0]
+    _, page = _write(tmp_path, fake.ledger().iloc[:0], mosaics=[*sorted(tmp_path.iterdir()), found])
+    assert [picture["alt"] for picture in page.images()] == [f"classes of {found.name.split('.')[0]}"]
     assert "alta.32633.classes.tif is not shown" in caplog.text
-    assert f"classes of {found[0].name.split('.')[0]}" in [picture["alt"] for picture in page.images()]
+    assert "long.classes.tif is not shown: it has no overviews" in caplog.text
 
 
 def test_what_strangers_wrote_stays_text(tmp_path):
@@ -239,12 +247,13 @@ def test_ten_thousand_units_take_bounded_time_and_bytes(tmp_path):
     rng = np.random.default_rng(4)
     states = rng.choice(STATES, p=[0.8, 0.01, 0.1, 0.05, 0.04], size=10_000).tolist()
     ledger = _ledger(states, rng, modalities=("eo", "sar", "ir"))
-    begin = time.perf_counter()
+    begin = time.process_time()
     write_progress_map(tmp_path, ledger)
-    middle = time.perf_counter()
+    middle = time.process_time()
     path, page = _write(tmp_path, ledger)
-    assert middle - begin < 2 * 3  # three times what is wanted: the machine may be busy
-    assert time.perf_counter() - middle < 30
+    # Seconds of the processor, some times what it takes: machines differ.
+    assert middle - begin < 4
+    assert time.process_time() - middle < 25
     assert path.stat().st_size < 3e6
     done = states.count("done")
     assert f"Mapped {20 * done:,} km² in {done:,} of 10,000 units".replace(",", " ") in page.text
@@ -283,6 +292,22 @@ def test_a_map_across_the_date_line_is_no_map_of_the_world():
     assert degrees(-2.25, "NS") == "2.25°S"
 
 
+def test_regions_far_apart_are_drawn_place_by_place(tmp_path):
+    rng = np.random.default_rng(0)
+    near = _ledger(["done"] * 9, rng, modalities=("sar",))
+    far = _ledger(["done"] * 4, rng, modalities=("sar",), west=-64.0, north=-3.0)
+    both = gpd.GeoDataFrame(pd.concat([near, far], ignore_index=True), crs=4326)
+    found = places(Outlines.of(both))
+    assert [np.unique(place.owner).tolist() for place in found] == [[*range(9)], [*range(9, 13)]]
+    assert [place_words(place) for place in found] == ["around 49.9°N 14.1°E", "around 3.1°S 63.9°W"]
+    assert len(places(Outlines.of(near))) == 1
+    _, page = _write(tmp_path, both)
+    assert page.text.count("around 3.1°S 63.9°W") == 2
+    # Many places are one map of the whole.
+    scattered = gpd.GeoDataFrame(geometry=[_square(0, 1, west=20.0 * number) for number in range(8)], crs=4326)
+    assert [len(place.rings) for place in places(Outlines.of(scattered))] == [8]
+
+
 def test_pauses_and_attempts_before_do_not_count_as_work():
     ledger = _ledger(["done", "done", "running", "pending"], np.random.default_rng(0))
     ledger["started"] = ["2024-05-01T00:00:00+00:00", "2024-05-03T00:00:00Z", "2024-05-03T01:00:00Z", ""]
@@ -319,14 +344,10 @@ def test_numbers_are_said_in_words():
     assert plain_text("\U0001f30d") == "?"
 
 
-@pytest.mark.parametrize("count", [1, 7])
-def test_pictures_are_drawn_for_few_units_and_many_sensors(count):
-    names = tuple(f"sensor {number}" for number in range(count))
+def test_a_picture_has_room_for_many_sensors():
+    names = tuple(f"sensor {number}" for number in range(7))
     ledger = _ledger(["done", "pending"], np.random.default_rng(0), modalities=names)
-    units, outlines = RunUnits.read(ledger, {}), Outlines.of(ledger)
-    for picture in (
-        state_map(ledger), run_figures.reliance_maps(units, outlines), run_figures.sureness_maps(units, outlines),
-        run_figures.seconds_histogram(units), run_figures.work_chart(units),
-    ):  # fmt: skip
-        with Image.open(io.BytesIO(picture)) as opened:
-            assert min(opened.size) > 150
+    picture = run_figures.reliance_maps(RunUnits.read(ledger, {}), Outlines.of(ledger))
+    with Image.open(io.BytesIO(picture)) as opened:
+        assert opened.width > 900
+        assert opened.height > 600
