@@ -124,7 +124,7 @@ def fake(tmp_path_factory):
 def test_the_figures_are_those_of_the_units_maps(fake):
     """Oracle: the arrays that the maps were made of."""
     manifest = json.loads((fake.out / "batch.json").read_text())
-    path, page = _write(fake.out, fake.ledger(), manifest=manifest, summaries={"region": fake.regions})
+    path, page = _write(fake.out, fake.ledger(), manifest=manifest, summaries={"administrative units": fake.regions})
     done = fake.done()
     mapped = np.array([(unit.maps["classes"] != 255).sum() for unit in done])
     km2 = mapped.sum() * RESOLUTION**2 / 1e6
@@ -144,6 +144,7 @@ def test_the_figures_are_those_of_the_units_maps(fake):
         f"Mapped {km2:.3g} km² in {len(done)} of {len(fake.units)} units; the maps rest {100 * means[top]:.0f} % on "
         f"{MODALITIES[top]}; {100 * doubt:.0f} % of the area rests on doubtful input; 1 unit was empty; 1 unit failed."
     ) in page.text
+    assert "Administrative units" in page.text
     assert ["no sensor saw it", "1"] in page.rows
     [failed] = [unit.name for unit in fake.units.values() if unit.state == "failed"]
     [row] = [row for row in page.rows if row[0] == failed]
