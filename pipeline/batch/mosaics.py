@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import rasterio
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
@@ -35,6 +35,9 @@ TILED = frozenset({"reliance", "trust", "quality"})
 
 #: Those whose values are names: they have no mean.
 NAMED = frozenset({"classes", "trust"})
+
+#: Pieces that GDAL holds open at once: each takes a MiB or so, and a strip is read from left to right.
+OPEN_PIECES = 16
 
 #: What a mosaic may be written as: suffix by kind.
 KINDS = {"vrt": ".vrt", "cog": ".tif"}
@@ -74,8 +77,9 @@ def write_mosaics(out: Path, units: pd.DataFrame, region: Region, *, kinds: Coll
     the maps of tiles, every tile that meets it. Beside maps of classes lie GDAL's names of the values and a style.
 
     A mosaic that was made of the same files for the same outline is not written again. A COG is written in strips of
-    256 rows: memory is that of a strip (256 px x width x bands x data type, twice) and GDAL's cache of blocks, whatever
-    its height. Until it is complete, it needs the disk space of the pixels before compression as well.
+    256 rows. Memory is that of a strip (256 px x width x bands x data type, twice), of :data:`OPEN_PIECES` open maps,
+    of GDAL's cache of blocks (``GDAL_CACHEMAX``) and some kB a unit, whatever the height. Until a COG is complete, it
+    needs the disk space of its pixels before compression as well.
 
     Parameters
     ----------
@@ -159,7 +163,7 @@ def _write_cog(path: Path, mosaic: _Mosaic, region: Region) -> None:
     virtual = path.with_name(f".{path.name}.vrt")
     try:
         write_virtual_mosaic(virtual, mosaic.pieces)
-        with quiet_open(virtual) as source:
+        with rasterio.Env(GDAL_MAX_DATASET_POOL_SIZE=OPEN_PIECES), quiet_open(virtual) as source:
             names = _copy(source, path, region, kind=mosaic.kind)
             colours = _palette(source)
     finally:
@@ -188,7 +192,7 @@ def _copy(source: DatasetReader, path: Path, region: Region, *, kind: str) -> di
             values = source.read(window=window)
             if outline is not None:
                 kept = inside(outline, grid[top:bottom, :], touched=kind in TILED)
-                values[:, ~kept] = np.nan if source.nodata is None else source.nodata
+                values[:, ~kept] = source.nodata  # every map of a unit has one
             writer.write(values, window=window)
     return named_values(tags) if kind in NAMED else {}
 

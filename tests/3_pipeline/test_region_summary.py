@@ -252,3 +252,12 @@ def test_a_unit_without_its_maps_is_named(tmp_path: Path):
     with pytest.raises(PipelineError, match=r"found a unit whose maps do not open .*; wanted complete maps") as raised:
         unit_counts(tmp_path / "utm33n_e0000_n0000", "utm33n_e0000_n0000", [])
     assert "\n" not in str(raised.value)
+
+
+def test_a_region_that_is_elsewhere_has_nothing_of_a_unit(batch):
+    regions = batch.regions.assign(geometry=shapely.box(-60, -10, -50, 10))
+    counts = counted(batch, summary_polygons(regions))
+    assert {part["mapped"] for unit in counts for part in unit["polygons"].values()} == {0}
+    table = summary_table(summary_polygons(regions), batch.ledger(), counts)
+    assert (table["mapped_share"] == 0).all()
+    assert table[["confidence", *(f"reliance_{name}" for name in MODALITIES)]].isna().all(axis=None)
