@@ -61,7 +61,7 @@ def million(km2: float) -> str:
 def inputs(record: Record) -> Iterator[str]:
     """Yield what goes in, and which of it was measured."""
     unit, other = record["calibration"], record["assumptions"]
-    origin = "measured" if unit["measured"] else "assumed"
+    origin = as_it_is = "measured" if unit["measured"] else "assumed"
     if unit["measured"] and abs(record["measured_km2"] / unit["km2"] - 1) > 0.02:
         origin = f"measured on units of {record['measured_km2']:.3g} km2, brought to this size"
     yield from table(
@@ -70,10 +70,10 @@ def inputs(record: Record) -> Iterator[str]:
             ("unit", f"{unit['km2']:.0f} km2", "the command's chunk"),
             ("computing of a unit on one core", f"{unit['compute_s']:.1f} s (median), of which the network "
              f"{unit['predict_s']:.1f} s", origin),
-            ("spread of it", f"lognormal, sigma {unit['sigma']:.2f}", origin),
+            ("spread of it", f"lognormal, sigma {unit['sigma']:.2f}", as_it_is),
             ("units that take longer", f"{percent(other['stragglers'])}, {other['straggler_times']:g} times",
              "assumed"),
-            ("client's loop", f"{1000 * unit['client_s']:.1f} ms a unit", origin),
+            ("client's loop", f"{1000 * unit['client_s']:.1f} ms a unit", as_it_is),
             ("scheduler", f"{1000 * other['scheduler_s']:.1f} ms a unit", "assumed"),
             ("fetched, a unit's part", f"{unit['bytes_in'] / 1e6:.0f} MB, in files of {other['tile_km']:.0f} x "
              f"{other['tile_km']:.0f} km, each once", f"{origin}; files assumed"),
@@ -82,7 +82,7 @@ def inputs(record: Record) -> Iterator[str]:
              "connection", "assumed"),
             ("shared disk", f"{other['disk']['total'] / 1e9:g} GB/s, {other['disk']['each'] / 1e6:.0f} MB/s a worker",
              "assumed"),
-            ("start of a worker", f"{unit['start_s']:.0f} s", origin),
+            ("start of a worker", f"{unit['start_s']:.0f} s", as_it_is),
             ("another worker after a loss", f"{other['restart_s']:.0f} s; the client hears of the loss after "
              f"{other['detect_s']:.0f} s", "assumed"),
         ),
