@@ -68,7 +68,7 @@ def search_items(
     for record, resolve in found:
         if record.get("collection") not in collections:
             continue
-        item = read_item(record, resolve=resolve)
+        item = read_item(record, resolve=resolve, href=resolve.item(record))
         # A search API may be generous; and a static catalog leaves the question to us.
         if start <= item.acquired <= end and item.footprint.intersects(area):
             items.append(item)

@@ -86,6 +86,8 @@ class CatalogItem:
         All properties, as they are.
     assets
         Files by key.
+    href
+        Where the item itself is, an address or a file; None where a search API does not say.
     """
 
     id: str
@@ -95,6 +97,7 @@ class CatalogItem:
     cloud: float | None
     properties: Mapping[str, Any]
     assets: Mapping[str, CatalogAsset] = field(default_factory=dict)
+    href: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,12 @@ class RemoteHrefs:
             f"{self.where}: found asset address {href[:200]!r}; wanted http(s); use a catalog that serves its files "
             "over http(s), or one on disk"
         )
+
+    def item(self, record: Mapping[str, Any]) -> str | None:
+        """Return the address that an item gives as its own."""
+        links = record.get("links")
+        own = [link.get("href") for link in links if link.get("rel") == "self"] if isinstance(links, list) else []
+        return own[0] if own and isinstance(own[0], str) and _scheme(own[0]) in ("http", "https") else None
 
 
 @dataclass(frozen=True)
@@ -140,9 +149,16 @@ class ConfinedHrefs:
             )
         return str(place)
 
+    def item(self, record: Mapping[str, Any]) -> str | None:
+        """Return the file that an item stands in."""
+        del record
+        return str(self.file)
 
-def read_item(record: Mapping[str, Any], *, resolve: RemoteHrefs | ConfinedHrefs) -> CatalogItem:
-    """Read one item from its JSON; an asset that ``resolve`` refuses carries the reason.
+
+def read_item(
+    record: Mapping[str, Any], *, resolve: RemoteHrefs | ConfinedHrefs, href: str | None = None
+) -> CatalogItem:
+    """Read one item, which is at ``href``, from its JSON; an asset that ``resolve`` refuses carries the reason.
 
     Raises
     ------
@@ -168,6 +184,7 @@ def read_item(record: Mapping[str, Any], *, resolve: RemoteHrefs | ConfinedHrefs
         return CatalogItem(
             id=name, collection=str(record["collection"]), acquired=acquired, footprint=footprint,
             cloud=None if cloud is None else min(max(cloud / 100, 0.0), 1.0), properties=properties, assets=assets,
+            href=href,
         )  # fmt: skip
     except CatalogError:
         raise

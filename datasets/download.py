@@ -71,6 +71,21 @@ def fetch(
     known = ledger.finished(target, href=href, checksum=checksum)
     if known is not None:
         return known
+    with ledger.locked(target):
+        ledger.refresh()  # another process may have fetched it meanwhile
+        known = ledger.finished(target, href=href, checksum=checksum)
+        return known or _fetch(href, target, ledger=ledger, size=size, checksum=checksum, report=report)
+
+
+def _fetch(
+    href: str,
+    target: Path,
+    *,
+    ledger: Ledger,
+    size: int | None,
+    checksum: str | None,
+    report: Callable[[int], None] | None,
+) -> Entry:
     target.parent.mkdir(parents=True, exist_ok=True)
     part, note = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json")
     with requests.Session() as session:

@@ -4,9 +4,12 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from .errors import DatasetError
 
@@ -16,6 +19,10 @@ log = logging.getLogger(__name__)
 _MULTIHASHES = {
     0x11: "sha1", 0x12: "sha256", 0x13: "sha512", 0x14: "sha3_512", 0x16: "sha3_256", 0x20: "sha384", 0xD5: "md5",
 }  # fmt: skip
+
+
+#: Folder of the lock files.
+LOCKS = ".locks"
 
 
 class DownloadError(DatasetError):
@@ -75,8 +82,30 @@ class Ledger:
             ) from error
 
     def note(self, target: Path, entry: Entry) -> None:
-        """Write an entry; renamed into place."""
-        self.entries[str(target.relative_to(self.folder))] = entry
+        """Write an entry beside those that other processes have written; renamed into place."""
+        with FileLock(self._lock("ledger")):
+            self.refresh()
+            self.entries[str(target.relative_to(self.folder))] = entry
+            self._write()
+
+    def refresh(self) -> None:
+        """Take over what other processes have written."""
+        self.entries = Ledger.open(self.folder).entries
+
+    def locked(self, target: Path) -> FileLock:
+        """Return what keeps other processes from fetching the same file; a process that is killed lets go of it."""
+        return FileLock(self._lock(str(target.relative_to(self.folder))))
+
+    def clear_locks(self) -> None:
+        """Remove the lock files, once no other process works here."""
+        shutil.rmtree(self.folder / LOCKS, ignore_errors=True)
+
+    def _lock(self, name: str) -> Path:
+        folder = self.folder / LOCKS
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"
+
+    def _write(self) -> None:
         text = json.dumps({name: asdict(item) for name, item in sorted(self.entries.items())}, indent=2)
         temporary = self.folder / ".ledger.json.tmp"
         temporary.write_text(text, encoding="utf-8")

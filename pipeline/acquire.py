@@ -104,6 +104,7 @@ def acquire(aoi: Path, catalog: str, options: AcquireOptions, *, folder: Path, d
         else:
             log.info("%s: finished before", name)
         records[name] = known
+    ledger.clear_locks()
     summary = {
         "equipoise": __version__, "catalog": catalog, "area": to_wkt(area, rounding_precision=7),
         "options": options.model_dump(mode="json"), "grid": _grid(geobox), "found": len(pairings), "pairs": records,
@@ -114,6 +115,56 @@ def acquire(aoi: Path, catalog: str, options: AcquireOptions, *, folder: Path, d
     return AcquireResult(pairings=tuple(pairings), names=names, stacks=stacks, fresh=frozenset(fresh), config=config)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a catalog has of an area and a period.
+
+    Attributes
+    ----------
+    items
+        Sensor -> items that can be used, of the first of its collections that has any.
+    reasons
+        Sensor -> why it has none at all.
+    """
+
+    items: Mapping[str, Sequence[CatalogItem]]
+    reasons: Mapping[str, str]
+
+
+def search(catalog: str, area: BaseGeometry, sensors: Sequence[Sensor], options: AcquireOptions) -> Found:
+    """Search every sensor's collections."""
+    start, end = options.period
+    items: dict[str, list[CatalogItem]] = {}
+    reasons: dict[str, str] = {}
+    for sensor in track(sensors, "search", total=len(sensors)):
+        # Partners may lie outside the period by as much as they may be apart.
+        answer = search_items(
+            catalog, area=area, start=start - options.max_gap, end=end + options.max_gap,
+            collections=sensor.collections, allow_network=options.allow_network,
+        )  # fmt: skip
+        first = next((name for name in sensor.collections if any(item.collection == name for item in answer)), None)
+        items[sensor.name] = _with_bands(answer, first, sensor)
+        if first is None:
+            around = f" and {options.max_gap / timedelta(days=1):g} days around" if options.max_gap else ""
+            reasons[sensor.name] = f"no item of {' or '.join(sensor.collections)} in {options.dates}{around}"
+    return Found(items=items, reasons=reasons)
+
+
+def pairs_over(found: Found, area: BaseGeometry, options: AcquireOptions) -> tuple[list[Pairing], str]:
+    """Pair what was found over an area, best first; and say what there is, for when nothing fits."""
+    start, end = options.period
+    passes = {name: acquisitions(items, area) for name, items in found.items.items()}
+    pairings = pair(
+        passes, max_gap=options.max_gap, max_cloud=options.max_cloud, min_coverage=options.min_coverage, start=start,
+        end=end, reasons=found.reasons,
+    )  # fmt: skip
+    seen = ", ".join(
+        f"{name}: {len(items)} acquisition(s)" if items else found.reasons.get(name, "no acquisition")
+        for name, items in passes.items()
+    )
+    return pairings, seen
+
+
 def find_pairs(catalog: str, area: BaseGeometry, sensors: Sequence[Sensor], options: AcquireOptions) -> list[Pairing]:
     """Search every sensor's collections and pair what is found, best first.
 
@@ -122,29 +173,8 @@ def find_pairs(catalog: str, area: BaseGeometry, sensors: Sequence[Sensor], opti
     CatalogError
         If nothing fits.
     """
-    start, end = options.period
-    found: dict[str, list[Acquisition]] = {}
-    reasons: dict[str, str] = {}
-    for sensor in track(sensors, "search", total=len(sensors)):
-        # Partners may lie outside the period by as much as they may be apart.
-        items = search_items(
-            catalog, area=area, start=start - options.max_gap, end=end + options.max_gap,
-            collections=sensor.collections, allow_network=options.allow_network,
-        )  # fmt: skip
-        first = next((name for name in sensor.collections if any(item.collection == name for item in items)), None)
-        found[sensor.name] = acquisitions(_with_bands(items, first, sensor), area)
-        if first is None:
-            around = f" and {options.max_gap / timedelta(days=1):g} days around" if options.max_gap else ""
-            reasons[sensor.name] = f"no item of {' or '.join(sensor.collections)} in {options.dates}{around}"
-    pairings = pair(
-        found, max_gap=options.max_gap, max_cloud=options.max_cloud, min_coverage=options.min_coverage, start=start,
-        end=end, reasons=reasons,
-    )  # fmt: skip
+    pairings, seen = pairs_over(search(catalog, area, sensors, options), area, options)
     if not pairings:
-        seen = ", ".join(
-            f"{sensor.name}: {len(found[sensor.name])} acquisition(s)" if found[sensor.name] else reasons[sensor.name]
-            for sensor in sensors
-        )
         raise CatalogError(
             f"{catalog}: found nothing that fits ({seen}); wanted an acquisition with at most {options.max_cloud:.0%} "
             f"of cloud over {options.min_coverage:.0%} of the area; widen --dates, --max-cloud or --min-coverage"
@@ -227,8 +257,8 @@ def _figures(acquisition: Acquisition, pairing: Pairing, sensor: Sensor, result:
     }  # fmt: skip
 
 
-def _mark(pairing: Pairing, sensors: Sequence[Sensor], geobox: GeoBox) -> str:
-    """Hash of all that a pair's rasters depend on, as far as the catalog tells it."""
+def pair_mark(pairing: Pairing, sensors: Sequence[Sensor]) -> dict[str, Any]:
+    """Return all that a pair's pixels depend on, as far as the catalog tells it; plain values."""
     parts = {}
     for sensor in sensors:
         if sensor.name not in pairing.present:
@@ -243,9 +273,11 @@ def _mark(pairing: Pairing, sensors: Sequence[Sensor], geobox: GeoBox) -> str:
             }
             for item in pairing.present[sensor.name].items
         ]  # fmt: skip
-    return fingerprint(
-        items=parts, sensors=[vars(sensor) for sensor in sensors], missing=dict(pairing.missing), grid=_grid(geobox)
-    )
+    return {"items": parts, "sensors": [vars(sensor) for sensor in sensors], "missing": dict(pairing.missing)}
+
+
+def _mark(pairing: Pairing, sensors: Sequence[Sensor], geobox: GeoBox) -> str:
+    return fingerprint(**pair_mark(pairing, sensors), grid=_grid(geobox))
 
 
 def _finished(folder: Path, mark: str) -> dict[str, Any] | None:

@@ -50,7 +50,7 @@ def write_config(
         scenes.append(
             SceneOptions(name=stack.name, files=files, acquired=dict(stack.acquired), group=stack.group, labels=None)
         )
-    working = {sensor.name: _modality(sensor) for sensor in sensors if sensor.name in used}
+    working = {sensor.name: written_modality(sensor) for sensor in sensors if sensor.name in used}
     # Without validation: the classes are the user's to declare, and the command says so when they are not there.
     config = Config.model_construct(name=safe_name(name), modalities=working, scenes=scenes, classes=[])
     text = (
@@ -67,7 +67,7 @@ def write_config(
     return path, digest
 
 
-def _modality(sensor: Sensor) -> ModalityOptions:
+def written_modality(sensor: Sensor) -> ModalityOptions:
     """Describe the written rasters: working units, so neither scale nor offset."""
     unit = Band(name=sensor.name, unit=sensor.unit).working_unit
     return ModalityOptions.model_validate({"unit": unit, "bands": list(sensor.bands), "quality": "codes"})

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -229,8 +230,9 @@ def _fetched(item: CatalogItem, asset: CatalogAsset, ledger: Ledger) -> dict[str
         path = Path(asset.href)
         if not path.is_file():
             raise CatalogError(f"item '{item.id}': found no file {path}; wanted asset '{asset.key}'; copy it there")
-        verified = verify(path, name=str(path), size=asset.size, checksum=asset.checksum)
-        size, sha256 = path.stat().st_size, digest(path, "sha256")
+        status = path.stat()
+        verified, sha256 = _verified(path, status.st_mtime_ns, status.st_size, asset.size, asset.checksum)
+        size = status.st_size
     else:
         suffix = PurePosixPath(address.path).suffix
         name = safe_name(asset.key) + (safe_name(suffix[1:]).join((".", "")) if 1 < len(suffix) <= 6 else "")
@@ -240,6 +242,13 @@ def _fetched(item: CatalogItem, asset: CatalogAsset, ledger: Ledger) -> dict[str
     root = ledger.folder.parent
     place = path.relative_to(root) if path.is_relative_to(root) else path
     return {"href": bare(asset.href), "path": str(place), "size": size, "sha256": sha256, "verified": verified}
+
+
+@lru_cache(maxsize=4096)
+def _verified(path: Path, modified: int, found: int, size: int | None, checksum: str | None) -> tuple[str, str]:
+    """Return how a file on this machine was verified, and its SHA-256; one that many areas need is hashed once."""
+    del modified, found  # they tell a file that was replaced
+    return verify(path, name=str(path), size=size, checksum=checksum), digest(path, "sha256")
 
 
 def _local_item(

@@ -26,17 +26,26 @@ class Area:
     Attributes
     ----------
     geobox
-        Grid of the map: pixels of the scene's grid.
+        Grid of the windows: pixels of the scene's grid.
     row, col
         Its upper left pixel on the scene's grid.
     outline
         What is mapped, in the grid's CRS; None: all of the rectangle.
+    kept
+        Rows and columns of ``geobox`` that are written; None: all. What lies around them is there for the windows that
+        reach into them.
     """
 
     geobox: GeoBox
     row: int
     col: int
     outline: BaseGeometry | None = None
+    kept: tuple[slice, slice] | None = None
+
+    @property
+    def written(self) -> GeoBox:
+        """Grid of the map."""
+        return self.geobox if self.kept is None else self.geobox[self.kept[0], self.kept[1]]
 
     def inside(self, row: int, col: int, *, height: int, width: int) -> NDArray[np.bool_]:
         """Return which pixels of a window are mapped.

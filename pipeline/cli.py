@@ -11,6 +11,7 @@ import typer
 
 from .. import __version__
 from .allocator import few_arenas
+from .batch_command import batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,6 +179,9 @@ def acquire(
     )  # fmt: skip
     for line in acquired(do(aoi, catalog, options, folder=output, dry_run=dry_run), dry_run=dry_run):
         typer.echo(line)
+
+
+app.command()(batch)
 
 
 @app.command()

@@ -81,7 +81,7 @@ def coregister_scenes(
         target = folder / scene.name
         known = finished[scene.name]
         if known is None:
-            placements = _align(
+            placements = align_scene(
                 scene, modalities, reference=reference, classes=classes, options=options, folder=target
             )  # fmt: skip
             known = {name: item.registration for name, item in placements.items()}
@@ -102,7 +102,7 @@ def _finished(folder: Path, resume: str) -> dict[str, Registration] | None:
         return None  # not finished: a damaged mark is no mark
 
 
-def _align(
+def align_scene(
     files: SceneFiles,
     modalities: Mapping[str, ModalityOptions],
     *,
@@ -110,48 +110,90 @@ def _align(
     classes: Sequence[ClassOptions],
     options: CoregisterOptions,
     folder: Path,
+    part: GeoBox | None = None,
+    with_pictures: bool = True,
 ) -> dict[str, Placement]:
+    """Align one scene, and write its rasters and ``stack.json``.
+
+    Parameters
+    ----------
+    files, modalities, reference, classes, options
+        As for :func:`coregister_scenes`.
+    folder
+        Receives the files.
+    part
+        Grid that is written, where it is a part of the scene: a modality that has nothing there is missing. None: that
+        of the reference, and each must have something.
+    with_pictures
+        Whether pictures for the report are kept, too.
+
+    Returns
+    -------
+    Modality -> how it was placed.
+
+    Raises
+    ------
+    SceneError, LabelError, AlignmentError, NotRegistrable
+        As :func:`coregister_scenes`.
+    """
     opened = {name: open_modality(files, name, modalities[name]) for name in files.files}
     for scene in opened.values():
         check_scene(scene)
     anchor = reference if reference in opened else next(iter(opened))
-    grid = reference_grid(opened[anchor])
-    for scene in opened.values():
+    grid = part or reference_grid(opened[anchor])
+    missing = dict(files.missing)
+    for scene in opened.values() if part is None else ():
         require_overlap(files.name, scene, grid, opened[anchor])
     placements: dict[str, Placement] = {}
     quicklooks: dict[str, NDArray[np.float32]] = {}
     for name, placement in place(opened, anchor, grid, options=options):
-        scene, placements[name] = opened[name], placement
+        placements[name] = placement
         if not placement.registration.applied:
             log.warning("scene '%s', %s: %s", files.name, name, placement.registration.note)
-        write_aligned(scene, grid, placement, path=folder / f"{name}.tif")
-        if scene.quality is not None:
-            write_quality(scene, grid, placement, path=folder / f"{name}.quality.tif")
-        if placement.layer is not None:
-            placement.layer.save(folder / f"{name}.registration.tif")
-        quicklooks |= quicklook(scene, grid, placement)
-    save_quicklooks(folder / "quicklooks.npz", quicklooks)
-    labels = None if files.labels is None else folder / "labels.tif"
-    if files.labels is not None and labels is not None:
-        values = read_labels(files.labels, grid, classes={item.source: item.value for item in classes})
-        with cog_writer(
-            labels, grid, count=1, dtype="uint8", nodata=IGNORE, overview_resampling="mode", descriptions=("class",),
-            colours={item.value: item.rgb for item in classes},
-        ) as writer:  # fmt: skip
-            writer.write(values, 1)
+        try:
+            _write_modality(opened[name], grid, placement, stem=folder / name)
+        except AlignmentError:
+            if part is None:
+                raise
+            missing[name] = "no valid pixel in this part of the scene"
+            continue
+        if with_pictures:
+            quicklooks |= quicklook(opened[name], grid, placement)
+    if with_pictures:
+        save_quicklooks(folder / "quicklooks.npz", quicklooks)
+    labels = None if files.labels is None else _write_labels(files.labels, grid, classes, path=folder / "labels.tif")
+    present = [name for name in files.files if name not in missing]
     AlignedStack(
-        name=files.name, geobox=grid, modalities=tuple(modalities), missing=files.missing, labels=labels,
-        present={name: folder / f"{name}.tif" for name in files.files}, label=files.label, split=files.split,
-        clouds={name: folder / f"{name}.quality.tif" for name, scene in opened.items() if scene.quality is not None},
-        confidence={
-            name: item.registration.confidence for name, item in placements.items() if item.registration.measured
-        }, group=files.group,
+        name=files.name, geobox=grid, modalities=tuple(modalities), missing=missing, labels=labels,
+        present={name: folder / f"{name}.tif" for name in present}, label=files.label, split=files.split,
+        clouds={name: folder / f"{name}.quality.tif" for name in present if opened[name].quality is not None},
+        confidence={name: placements[name].registration.confidence for name in present
+                    if placements[name].registration.measured}, group=files.group,
         registration={
-            name: folder / f"{name}.registration.tif" for name, item in placements.items() if item.layer is not None
+            name: folder / f"{name}.registration.tif" for name in present if placements[name].layer is not None
         },
-        acquired={name: scene.acquired for name, scene in opened.items() if scene.acquired is not None},
+        acquired={name: str(opened[name].acquired) for name in present if opened[name].acquired is not None},
     ).save(folder / "stack.json")  # fmt: skip
     return {name: placements[name] for name in opened}
+
+
+def _write_modality(scene: Scene, grid: GeoBox, placement: Placement, *, stem: Path) -> None:
+    """Write a modality's bands, its quality codes and what is known of its position."""
+    write_aligned(scene, grid, placement, path=stem.with_name(f"{stem.name}.tif"))
+    if scene.quality is not None:
+        write_quality(scene, grid, placement, path=stem.with_name(f"{stem.name}.quality.tif"))
+    if placement.layer is not None:
+        placement.layer.save(stem.with_name(f"{stem.name}.registration.tif"))
+
+
+def _write_labels(source: Path, grid: GeoBox, classes: Sequence[ClassOptions], *, path: Path) -> Path:
+    values = read_labels(source, grid, classes={item.source: item.value for item in classes})
+    with cog_writer(
+        path, grid, count=1, dtype="uint8", nodata=IGNORE, overview_resampling="mode", descriptions=("class",),
+        colours={item.value: item.rgb for item in classes},
+    ) as writer:  # fmt: skip
+        writer.write(values, 1)
+    return path
 
 
 def open_modality(files: SceneFiles, name: str, options: ModalityOptions) -> Scene:

@@ -103,7 +103,8 @@ class MapWriter:
         """Write the next rows."""
         for name, writer in self._maps.items():
             values = getattr(band, name)
-            writer.write(values[None] if values.ndim == 2 else values)
+            if values.shape[-2]:
+                writer.write(values[None] if values.ndim == 2 else values)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from ..datasets.normalise import Normaliser
 from ..datasets.stack import AlignedStack, StackWindow
 from .answer_stream import answer_stream, divided_threads
 from .area import Area, scene_area
+from .band_crop import BandCrop
 from .errors import PipelineError
 from .map_files import MapFiles, MapWriter, map_names, written_maps
 from .map_parts import MapParts
@@ -95,9 +96,15 @@ class Predictor:
 
 
 def predict_scene(
-    stack: AlignedStack, predictor: Predictor, *, options: PredictOptions, folder: Path, resume: str
+    stack: AlignedStack,
+    predictor: Predictor,
+    *,
+    options: PredictOptions,
+    folder: Path,
+    resume: str,
+    area: Area | None = None,
 ) -> MapFiles:
-    """Map one scene, or the part of it that the options ask for.
+    """Map one scene, or the part of it that is asked for.
 
     Reading, the network and the blending and writing of what it said go on at the same time, on threads. Finished rows
     are kept beside the maps until these are complete: after a kill, the same call goes on from there and ends with the
@@ -115,6 +122,8 @@ def predict_scene(
         Receives ``<scene>.classes.tif``, ``.confidence.tif`` and ``.reliance.tif``.
     resume
         Fingerprint: rows kept by another one are thrown away.
+    area
+        The part; None: that of the options. What it keeps begins and ends on the tiles of reliance.
 
     Raises
     ------
@@ -123,7 +132,7 @@ def predict_scene(
     SceneError
         If an aligned raster cannot be read.
     """
-    area = scene_area(stack.geobox, bbox=options.bbox, aoi=options.aoi)
+    area = area or scene_area(stack.geobox, bbox=options.bbox, aoi=options.aoi)
     if area is None:
         raise PipelineError(
             f"scene '{stack.name}': found nothing of it in the area to map; wanted an overlap; correct `predict.bbox` "
@@ -143,7 +152,7 @@ def predict_scene(
         halo=options.chosen_halo,
     )  # fmt: skip
     maps = written_maps(
-        replace(stack, geobox=area.geobox), reliance_grid=reliance_grid(area.geobox, options.reliance_tile),
+        replace(stack, geobox=area.written), reliance_grid=reliance_grid(area.written, options.reliance_tile),
         modalities=predictor.network.modalities, classes=predictor.classes,
         tags=_reliance_tags(predictor, stack, options), files=files,
     )  # fmt: skip
@@ -211,9 +220,10 @@ def _map_rows(
     if first:
         log.info("scene '%s': going on at window row %d of %d", stack.name, begin, grid.row_count)
     rows = MapRows(grid, modalities=predictor.network.modalities, classes=predictor.classes, options=options)
+    crop = BandCrop(grid, kept=area.kept, tile=options.reliance_tile)
 
     def finish(row: int) -> None:
-        band = rows.finish(row)
+        band = crop(row, rows.finish(row))
         if row >= begin:
             parts.save(row, band)
             writer.write(band)
@@ -226,7 +236,7 @@ def _map_rows(
             return
         with contextlib.closing(_strips(stack, predictor, grid, area=area, options=options, first=first)) as strips:
             answered = answer_stream(
-                strips, _window_answers(predictor, grid, options), tensors=partial(predictor.tensors, stack.name),
+                strips, window_answers(predictor, grid, options), tensors=partial(predictor.tensors, stack.name),
                 streams=streams,
             )  # fmt: skip
             with contextlib.closing(answered):
@@ -250,7 +260,8 @@ def _strips(
         yield from track(strips, f"predict {stack.name}", total=total)
 
 
-def _window_answers(predictor: Predictor, grid: WindowGrid, options: PredictOptions) -> WindowAnswers:
+def window_answers(predictor: Predictor, grid: WindowGrid, options: PredictOptions) -> WindowAnswers:
+    """Return what answers the windows of a grid."""
     return WindowAnswers(
         network=predictor.network, prior=predictor.prior, reliance=options.reliance, synergy=options.contributions,
         precision=options.precision, augment=options.augment, temperature=predictor.temperature,

@@ -106,7 +106,7 @@ class Run:
         if stage == "coregister":
             named = [path for scene in self.scenes for path in scene.inputs]
             named += [item.dem for item in config.modalities.values() if item.dem is not None]
-            files = [source for path in named for source in _with_sources(path)]
+            files = [source for path in named for source in with_sources(path)]
             return {
                 "options": config.coregister.model_dump(mode="json"), "reference": config.reference,
                 "modalities": {name: item.model_dump(mode="json") for name, item in config.modalities.items()},
@@ -247,7 +247,7 @@ class Run:
         return load_predictor(self.model_folder, device=self.config.predict.device, scenes=scenes)
 
 
-def _with_sources(path: Path) -> list[Path]:
+def with_sources(path: Path) -> list[Path]:
     """Return a file, the files of a product's folder, or a virtual raster and what it is made of: all are inputs."""
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())

@@ -18,6 +18,9 @@ from ..stac_check import check_written
 from ..stac_model import ModelSource, model_name, write_model_item
 from .item_place import COLLECTION, model_path
 
+#: File by which clients that want a catalog find the collection.
+CATALOG = "catalog.json"
+
 #: What is said of every item's asset of a name: all but what differs from file to file.
 _SHARED = ("title", "type", "roles", "bands", "classification:classes")
 
@@ -46,7 +49,7 @@ def write_collection(
     description: str | None = None,
     licence: str = "other",
 ) -> list[Path]:
-    """Write ``collection.json`` and the model's item; return both.
+    """Write ``collection.json``, the model's item and a catalog of the collection alone; return them.
 
     Items are read one after the other and compared with the hash in their record; of each, a link is kept. A unit costs
     less than 0.22 kB of the file and 2 kB of memory, and 10 000 of them some seconds (2000 in
@@ -90,7 +93,18 @@ def write_collection(
     )  # fmt: skip
     write_text(path, json.dumps(record, indent=1))
     check_written(path, record)
-    return [path, written]
+    return [path, written, _write_catalog(out / CATALOG, name)]
+
+
+def _write_catalog(path: Path, name: str) -> Path:
+    """Write a catalog of the one collection: there are clients that begin with nothing else."""
+    record = {
+        "type": "Catalog", "stac_version": "1.1.0", "id": f"{name}-catalog", "description": f"Catalog of {name}.",
+        "links": [{"rel": "root", "href": f"./{CATALOG}", "type": MEDIA_TYPES[".json"]},
+                  {"rel": "child", "href": f"./{COLLECTION}", "type": MEDIA_TYPES[".json"], "title": name}],
+    }  # fmt: skip
+    write_text(path, json.dumps(record, indent=1))
+    return path
 
 
 def _record(members: "_Members", **fields: Any) -> dict[str, Any]:

@@ -44,22 +44,6 @@ KINDS = {"vrt": ".vrt", "cog": ".tif"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Region:
-    """An area of a run.
-
-    Attributes
-    ----------
-    name
-        As in the ledger; any text without a line break.
-    outline
-        Polygons in longitude and latitude (WGS 84); None: mosaics are not cut.
-    """
-
-    name: str
-    outline: BaseGeometry | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Mosaic:
     """A map of a region in one CRS, and the files that it is made of."""
 
@@ -69,7 +53,9 @@ class _Mosaic:
     inputs: Sequence[Sequence[Any]]
 
 
-def write_mosaics(out: Path, units: pd.DataFrame, region: Region, *, kinds: Collection[str]) -> list[Path]:
+def write_mosaics(
+    out: Path, units: pd.DataFrame, region: str, *, outline: BaseGeometry | None, kinds: Collection[str]
+) -> list[Path]:
     """Write the mosaics of a region, one a map and CRS, and return them.
 
     ``regions/<region>.<epsg>.<map>.vrt`` is made of the units' maps as they are; ``.tif`` is a COG of the same grid,
@@ -89,7 +75,9 @@ def write_mosaics(out: Path, units: pd.DataFrame, region: Region, *, kinds: Coll
         Rows of the ledger, columns ``name``, ``crs``, ``regions``, ``state`` and ``record``; only those that are
         ``done`` and of this region count.
     region
-        The region.
+        Name, as in the ledger; any text without a line break.
+    outline
+        Polygons in longitude and latitude (WGS 84); None: COGs are not cut.
     kinds
         ``vrt``, ``cog`` or both.
 
@@ -110,18 +98,18 @@ def write_mosaics(out: Path, units: pd.DataFrame, region: Region, *, kinds: Coll
                 _note(virtual, mark)
         if "cog" in kinds:
             written.append(cog)
-            outline = None if region.outline is None else hashlib.sha256(region.outline.wkb).hexdigest()
-            if not _finished(cog, mark := fingerprint(inputs=mosaic.inputs, outline=outline)):
-                _write_cog(cog, mosaic, region)
+            shape = None if outline is None else hashlib.sha256(outline.wkb).hexdigest()
+            if not _finished(cog, mark := fingerprint(inputs=mosaic.inputs, outline=shape)):
+                _write_cog(cog, mosaic, outline)
                 _note(cog, mark)
     return written
 
 
-def _planned(out: Path, units: pd.DataFrame, region: Region) -> list[_Mosaic]:
+def _planned(out: Path, units: pd.DataFrame, region: str) -> list[_Mosaic]:
     """Return the mosaics that there are units for; their files are known from the units' records."""
     found: dict[tuple[str, str], list[tuple[Path, list[Any]]]] = {}
     for row in units.sort_values("name").itertuples():
-        if row.state != "done" or region.name not in str(row.regions).split("\n"):
+        if row.state != "done" or region not in str(row.regions).split("\n"):
             continue
         files = json.loads(str(row.record))["files"]
         for kind in MAPS:
@@ -131,7 +119,7 @@ def _planned(out: Path, units: pd.DataFrame, region: Region) -> list[_Mosaic]:
                 )
     return [
         _Mosaic(
-            target=out / "regions" / f"{safe_name(region.name)}.{_label(crs)}.{kind}", kind=kind,
+            target=out / "regions" / f"{safe_name(region)}.{_label(crs)}.{kind}", kind=kind,
             pieces=[path for path, _ in parts], inputs=[record for _, record in parts],
         )
         for (crs, kind), parts in sorted(found.items(), key=lambda item: (item[0][0], MAPS.index(item[0][1])))
@@ -159,12 +147,12 @@ def _mark(path: Path) -> Path:
     return path.with_name(f".{path.name}.json")
 
 
-def _write_cog(path: Path, mosaic: _Mosaic, region: Region) -> None:
+def _write_cog(path: Path, mosaic: _Mosaic, outline: BaseGeometry | None) -> None:
     virtual = path.with_name(f".{path.name}.vrt")
     try:
         write_virtual_mosaic(virtual, mosaic.pieces)
         with rasterio.Env(GDAL_MAX_DATASET_POOL_SIZE=OPEN_PIECES), quiet_open(virtual) as source:
-            names = _copy(source, path, region, kind=mosaic.kind)
+            names = _copy(source, path, outline, kind=mosaic.kind)
             colours = _palette(source)
     finally:
         virtual.unlink(missing_ok=True)
@@ -173,12 +161,12 @@ def _write_cog(path: Path, mosaic: _Mosaic, region: Region) -> None:
         write_style(path, names, colours={value: colours.get(value, (0, 0, 0)) for value in names})
 
 
-def _copy(source: DatasetReader, path: Path, region: Region, *, kind: str) -> dict[int, str]:
-    """Copy what lies within a region, strip by strip; return the names of the map's values."""
+def _copy(source: DatasetReader, path: Path, outline: BaseGeometry | None, *, kind: str) -> dict[int, str]:
+    """Copy what lies within an outline, strip by strip; return the names of the map's values."""
     grid = GeoBox(source.shape, source.transform, source.crs)
-    outline = None
-    if region.outline is not None and grid.crs is not None:
-        outline = outline_on(region.outline, grid.crs, near=footprint(grid))
+    kept_shape = None
+    if outline is not None and grid.crs is not None:
+        kept_shape = outline_on(outline, grid.crs, near=footprint(grid))
     tags = {key: value for key, value in source.tags().items() if key != "AREA_OR_POINT"}
     with cog_writer(
         path, grid, count=source.count, dtype=source.dtypes[0], nodata=source.nodata, tags=tags,
@@ -190,8 +178,8 @@ def _copy(source: DatasetReader, path: Path, region: Region, *, kind: str) -> di
             bottom = min(top + TILE, source.height)
             window = ((top, bottom), (0, source.width))
             values = source.read(window=window)
-            if outline is not None:
-                kept = inside(outline, grid[top:bottom, :], touched=kind in TILED)
+            if kept_shape is not None:
+                kept = inside(kept_shape, grid[top:bottom, :], touched=kind in TILED)
                 values[:, ~kept] = source.nodata  # every map of a unit has one
             writer.write(values, window=window)
     return named_values(tags) if kind in NAMED else {}

@@ -12,12 +12,11 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import ConfigError
 from ..trust import DEFECTS, Flag
 from .outlines import outline_on
 from .unit_counts import ellipsoid_km2, unit_counts
 
-__all__ = ["read_areas", "summary_polygons", "summary_table", "unit_counts", "unit_polygons", "write_summary"]
+__all__ = ["summary_polygons", "summary_table", "unit_counts", "unit_polygons", "write_summary"]
 
 #: Plain numbers, as :func:`~.unit_counts.unit_counts` gives them: of a unit, or of a polygon in it.
 Counts = Mapping[str, Any]
@@ -27,43 +26,6 @@ REGION, AREA = "region", "area"
 
 #: States of units that are counted, and what is counted with them.
 STATES = {"done": ("done",), "empty": ("empty",), "failed": ("failed",), "pending": ("pending", "running")}
-
-
-def read_areas(path: Path, *, column: str = "name") -> gpd.GeoDataFrame:
-    """Read polygons that are summed up beside the regions, such as administrative ones.
-
-    Parameters
-    ----------
-    path
-        Vector file; without a CRS of its own, in longitude and latitude.
-    column
-        Holds their names; two may have the same one.
-
-    Returns
-    -------
-    Columns ``name`` (text) and ``geometry`` (valid polygons, EPSG:4326); features without an area are left out.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be read, lacks the column, or has no polygons.
-    """
-    try:
-        frame = gpd.read_file(path)
-        frame = frame.set_crs("EPSG:4326") if frame.crs is None else frame.to_crs("EPSG:4326")
-    except Exception as error:  # drivers raise what they like
-        text = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path}: found no readable polygons ({text}); wanted a vector file; correct it") from error
-    columns = [str(name) for name in frame.columns if name != frame.geometry.name]
-    if column not in columns:
-        raise ConfigError(f"{path}: found columns {columns}; wanted '{column}', with the polygons' names; name another")
-    names = [str(name) if isinstance(name, str) or pd.notna(name) else "" for name in frame[column]]
-    shapes = shapely.make_valid(frame.geometry.to_numpy())
-    areas = gpd.GeoDataFrame({"name": names}, geometry=shapes, crs="EPSG:4326")
-    areas = areas[shapely.area(shapes) > 0]
-    if areas.empty:
-        raise ConfigError(f"{path}: found no polygon with an area; wanted at least one; correct it")
-    return areas.reset_index(drop=True)
 
 
 def summary_polygons(regions: gpd.GeoDataFrame, areas: gpd.GeoDataFrame | None = None) -> gpd.GeoDataFrame:

@@ -23,7 +23,7 @@ from strategies import north_up
 from equipoise.datasets.patches import footprint
 from equipoise.datasets.raster import cog_writer
 from equipoise.pipeline.batch import mosaics
-from equipoise.pipeline.batch.mosaics import MAPS, TILED, Region, write_mosaics
+from equipoise.pipeline.batch.mosaics import MAPS, TILED, write_mosaics
 from equipoise.pipeline.batch.outlines import inside as inside_plane
 from equipoise.pipeline.batch.outlines import outline_on
 from equipoise.pipeline.batch.virtual_mosaic import write_virtual_mosaic
@@ -38,7 +38,7 @@ def batch(tmp_path_factory) -> FakeBatch:
     """A finished run with the mosaics of all regions; read it, copy it, do not write into it."""
     batch = write_batch(tmp_path_factory.mktemp("batch"), np.random.default_rng(11))
     for name, outline in OUTLINES.items():
-        write_mosaics(batch.out, batch.ledger(), Region(name=name, outline=outline), kinds=BOTH)
+        write_mosaics(batch.out, batch.ledger(), name, outline=outline, kinds=BOTH)
     return batch
 
 
@@ -137,7 +137,7 @@ def test_values_are_named_to_gdal_and_qgis(batch):
 
 def test_virtual_mosaics_open_after_the_folder_was_moved(batch, tmp_path):
     mine = copied(batch, tmp_path)
-    files = write_mosaics(mine.out, mine.ledger(), Region(name=ODD, outline=None), kinds={"vrt"})
+    files = write_mosaics(mine.out, mine.ledger(), ODD, outline=None, kinds={"vrt"})
     before = [rasterio.open(path).read() for path in files]
     (tmp_path / "there").mkdir()
     shutil.move(mine.out, tmp_path / "there" / "else where")
@@ -148,7 +148,7 @@ def test_virtual_mosaics_open_after_the_folder_was_moved(batch, tmp_path):
 
 def test_a_region_without_an_outline_is_not_cut(batch, tmp_path):
     mine = copied(batch, tmp_path)
-    for path in write_mosaics(mine.out, mine.ledger(), Region(name="confine", outline=None), kinds={"cog"}):
+    for path in write_mosaics(mine.out, mine.ledger(), "confine", outline=None, kinds={"cog"}):
         _, code, kind, _ = path.name.split(".")
         with rasterio.open(path) as source:
             np.testing.assert_array_equal(source.read(), assembled(batch, "confine", f"EPSG:{code}", kind)[0])
@@ -158,7 +158,7 @@ def test_a_region_without_an_outline_is_not_cut(batch, tmp_path):
 def test_strips_leave_no_trace(batch, tmp_path, monkeypatch):
     mine = copied(batch, tmp_path)
     monkeypatch.setattr(mosaics, "TILE", 20)  # neither a divisor of the height nor of a unit's
-    for path in write_mosaics(mine.out, mine.ledger(), Region(name="alta", outline=OUTLINES["alta"]), kinds={"cog"}):
+    for path in write_mosaics(mine.out, mine.ledger(), "alta", outline=OUTLINES["alta"], kinds={"cog"}):
         with rasterio.open(path) as found, rasterio.open(batch.out / "regions" / path.name) as wanted:
             np.testing.assert_array_equal(found.read(), wanted.read())
 
@@ -168,11 +168,7 @@ def test_names_stay_within_the_folder_and_apart(batch, tmp_path):
     ledger, names = mine.ledger(), ["../../out", "a b", "a_b", "", ".hidden", "x" * 300]
     ledger["regions"] = "\n".join(names)
     ledger = ledger[ledger["name"].isin([unit.name for unit in mine.done("alta")])]
-    found = [
-        path
-        for name in names
-        for path in write_mosaics(mine.out, ledger, Region(name=name, outline=None), kinds={"vrt"})
-    ]
+    found = [path for name in names for path in write_mosaics(mine.out, ledger, name, outline=None, kinds={"vrt"})]
     assert len(set(found)) == len(names) * len(MAPS)
     for path in found:
         assert path.parent == mine.out / "regions"
@@ -182,17 +178,18 @@ def test_names_stay_within_the_folder_and_apart(batch, tmp_path):
 
 def test_what_is_unchanged_is_not_written_again(batch, tmp_path):
     mine = copied(batch, tmp_path)
-    region, ledger = Region(name="confine", outline=OUTLINES["confine"]), mine.ledger()
+    outline, ledger = OUTLINES["confine"], mine.ledger()
 
     def inodes() -> dict[str, int]:
-        return {path.name: path.stat().st_ino for path in write_mosaics(mine.out, ledger, region, kinds=BOTH)}
+        files = write_mosaics(mine.out, ledger, "confine", outline=outline, kinds=BOTH)
+        return {path.name: path.stat().st_ino for path in files}
 
     def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
         return {name for name in after if after[name] != before.get(name)}
 
     first = inodes()
     assert changed(first, inodes()) == set()
-    region = Region(name="confine", outline=OUTLINES["confine"].buffer(-0.0005))
+    outline = OUTLINES["confine"].buffer(-0.0005)
     second = inodes()
     assert changed(first, second) == {name for name in first if name.endswith(".tif")}
     row = ledger.index[ledger["crs"] == "EPSG:32632"][0]
@@ -214,14 +211,14 @@ def test_what_is_unchanged_is_not_written_again(batch, tmp_path):
 def test_only_maps_that_there_are_and_units_that_are_done(tmp_path):
     batch = write_batch(tmp_path, np.random.default_rng(5), reliance=False)
     ledger = batch.ledger()
-    files = write_mosaics(batch.out, ledger, Region(name=ODD, outline=OUTLINES[ODD]), kinds=BOTH)
+    files = write_mosaics(batch.out, ledger, ODD, outline=OUTLINES[ODD], kinds=BOTH)
     assert {path.name.split(".", 2)[2] for path in files} == {
         "classes.vrt", "classes.tif", "confidence.vrt", "confidence.tif"
     }  # fmt: skip
     ledger["state"] = "failed"
-    assert write_mosaics(batch.out, ledger, Region(name=ODD, outline=None), kinds=BOTH) == []
+    assert write_mosaics(batch.out, ledger, ODD, outline=None, kinds=BOTH) == []
     with pytest.raises(PipelineError, match=r"found mosaics as \['png'\]; wanted vrt, cog"):
-        write_mosaics(batch.out, ledger, Region(name=ODD, outline=None), kinds={"png"})
+        write_mosaics(batch.out, ledger, ODD, outline=None, kinds={"png"})
 
 
 def test_a_kill_leaves_no_half_file_and_the_next_run_completes_it(batch, tmp_path):
@@ -242,7 +239,7 @@ def test_a_kill_leaves_no_half_file_and_the_next_run_completes_it(batch, tmp_pat
         out = Path({str(mine.out)!r})
         outline = shapely.from_wkt({OUTLINES["alta"].wkt!r})
         units = geopandas.read_file(out / "ledger.gpkg", layer="units")
-        mosaics.write_mosaics(out, units, mosaics.Region(name="alta", outline=outline), kinds={{"vrt", "cog"}})
+        mosaics.write_mosaics(out, units, "alta", outline=outline, kinds={{"vrt", "cog"}})
     """
     ended = subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)], check=False, timeout=120)
     assert ended.returncode == -signal.SIGKILL
@@ -250,7 +247,7 @@ def test_a_kill_leaves_no_half_file_and_the_next_run_completes_it(batch, tmp_pat
     left = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert left >= {"alta.32633.classes.vrt", "alta.32633.classes.tif", "alta.32633.confidence.vrt"}
     assert "alta.32633.confidence.tif" not in left
-    write_mosaics(mine.out, mine.ledger(), Region(name="alta", outline=OUTLINES["alta"]), kinds=BOTH)
+    write_mosaics(mine.out, mine.ledger(), "alta", outline=OUTLINES["alta"], kinds=BOTH)
     for path in sorted((batch.out / "regions").glob("alta.*.tif")):
         with rasterio.open(folder / path.name) as found, rasterio.open(path) as wanted:
             np.testing.assert_array_equal(found.read(), wanted.read())

@@ -1,7 +1,6 @@
 """Summaries of regions: every number is counted again by hand, pixel by pixel, in longitude and latitude."""
 
 import json
-import re
 from pathlib import Path
 
 import geopandas as gpd
@@ -15,7 +14,6 @@ from odc.geo.geobox import GeoBox
 
 from equipoise.pipeline.batch import unit_counts as counting
 from equipoise.pipeline.batch.region_summary import (
-    read_areas,
     summary_polygons,
     summary_table,
     unit_counts,
@@ -23,7 +21,7 @@ from equipoise.pipeline.batch.region_summary import (
     write_summary,
 )
 from equipoise.pipeline.batch.unit_counts import ellipsoid_km2, pixel_areas
-from equipoise.pipeline.errors import ConfigError, PipelineError
+from equipoise.pipeline.errors import PipelineError
 from equipoise.pipeline.trust import DEFECTS, Flag
 
 PIXEL_KM2 = RESOLUTION**2 / 1e6
@@ -215,37 +213,6 @@ def test_the_table_is_geoparquet_and_comes_whole_or_not_at_all(batch, tmp_path):
         write_summary(path, table.assign(confidence=[object()] * len(table)))
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["regions.parquet"]
-
-
-def test_areas_are_read_from_any_vector_file(tmp_path):
-    shapes = [shapely.box(0, 0, 1, 1), shapely.Point(3, 3), shapely.box(1, 0, 2, 1)]
-    frame = gpd.GeoDataFrame({"NAME_2": ["Á/B", "point", None], "id": [1, 2, 3]}, geometry=shapes, crs="EPSG:4326")
-    frame.to_crs("EPSG:3857").to_file(tmp_path / "areas.gpkg")
-    areas = read_areas(tmp_path / "areas.gpkg", column="NAME_2")
-    assert areas["name"].tolist() == ["Á/B", ""]
-    assert shapely.equals_exact(shapely.normalize(areas.geometry[0]), shapely.normalize(shapes[0]), 1e-6)
-    assert read_areas(tmp_path / "areas.gpkg", column="id")["name"].tolist() == ["1", "3"]
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("areas.geojson", "found columns ['id']; wanted 'name'"),
-        ("points.geojson", "found no polygon with an area"),
-        ("text.geojson", "found no readable polygons"),
-        ("none.geojson", "found no readable polygons"),
-    ],
-)
-def test_what_is_no_area_is_refused(tmp_path, name, words):
-    gpd.GeoDataFrame({"id": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:4326").to_file(
-        tmp_path / "areas.geojson"
-    )
-    points = gpd.GeoDataFrame({"name": ["a"]}, geometry=[shapely.Point(0, 0)], crs="EPSG:4326")
-    points.to_file(tmp_path / "points.geojson")
-    (tmp_path / "text.geojson").write_text("not a\nvector file")
-    with pytest.raises(ConfigError, match=re.escape(words)) as raised:
-        read_areas(tmp_path / name)
-    assert "\n" not in str(raised.value)
 
 
 def test_a_unit_without_its_maps_is_named(tmp_path: Path):

@@ -1,0 +1,61 @@
+"""Options of a batch run that a file may give; the command's own come before them."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from ..errors import ConfigError
+from ..options import Options
+from ..stage_options import CoregisterOptions, PredictOptions
+
+
+class BatchOptions(Options):
+    """How units are made and mapped."""
+
+    chunk: int = Field(
+        2048, ge=32, description="Edge of a unit, px; rounded to whole windows (predict.tile - predict.overlap)."
+    )
+    coregister: CoregisterOptions = Field(CoregisterOptions(), description="Stage coregister, of each unit.")
+    predict: PredictOptions = Field(PredictOptions(), description="Stage predict.")
+    attempts: int = Field(3, ge=1, description="Errors, or dead workers, after which a unit is set aside.")
+
+
+def read_batch_options(path: Path | None, changes: dict[str, Any]) -> BatchOptions:
+    """Read options from a file, and put those of the command in their place.
+
+    Parameters
+    ----------
+    path
+        YAML with the keys of :class:`BatchOptions`; None: defaults.
+    changes
+        Key, or ``section.key``, -> value; None leaves what is there.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or does not fit.
+    """
+    record: dict[str, Any] = {}
+    if path is not None:
+        try:
+            record = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError, ValueError) as error:
+            text = " ".join(str(error).split())
+            raise ConfigError(f"{path}: found no readable YAML ({text}); wanted options of a batch run") from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"{path}: found no settings; wanted key: value lines such as chunk: 2048")
+    for key, value in changes.items():
+        if value is None:
+            continue
+        section, _, name = key.rpartition(".")
+        target = record.setdefault(section, {}) if section else record
+        target[name] = value
+    try:
+        return BatchOptions.model_validate(record)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
+        )
+        raise ConfigError(f"{path or 'the command'}: {problems}; correct it") from error

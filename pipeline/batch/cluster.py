@@ -1,0 +1,96 @@
+"""Cluster: Dask workers of this machine, or those of a scheduler that runs already."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PipelineError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Memory that a worker of this machine is given at least, bytes: fewer workers are started where there is less.
+LEAST_MEMORY = 2_500_000_000
+
+#: Seconds for which a scheduler is waited for, when a run begins and when it is lost.
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Who does the work.
+
+    Attributes
+    ----------
+    scheduler
+        Address of a scheduler (``tcp://host:8786``); None: workers of this machine.
+    workers
+        Worker processes of this machine; None: as many as cores and memory allow.
+    threads
+        Threads that a unit's network may use.
+    resources
+        Resource tags of the workers that are wanted, such as ``{"GPU": 1}``.
+    """
+
+    scheduler: str | None = None
+    workers: int | None = None
+    threads: int = 1
+    resources: Mapping[str, float] | None = None
+
+
+@contextlib.contextmanager
+def connected(options: ClusterOptions) -> Iterator["Client"]:
+    """Start workers, or attach to a scheduler; workers that were started here end with the block.
+
+    Raises
+    ------
+    PipelineError
+        If the scheduler cannot be reached.
+    """
+    import dask.config
+    from distributed import Client
+
+    # Whoever is not told of a dead worker cannot count: a unit that kills workers is to be set aside.
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        if options.scheduler is None:
+            with _local(options) as cluster, Client(cluster, set_as_default=False) as client:
+                yield client
+            return
+        try:
+            client = Client(options.scheduler, timeout=PATIENCE, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise PipelineError(
+                f"{options.scheduler}: found no scheduler that answers ({' '.join(str(error).split())[:120]}); wanted "
+                "the address that `dask scheduler` printed; start it, or leave --scheduler out"
+            ) from error
+        with client:
+            yield client
+
+
+def worker_count(options: ClusterOptions) -> int:
+    """Return how many worker processes this machine is given."""
+    if options.workers is not None:
+        return options.workers
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores // options.threads, int(memory // LEAST_MEMORY)))
+
+
+def _local(options: ClusterOptions) -> Any:
+    from distributed import LocalCluster
+
+    logging.getLogger("distributed").setLevel(
+        logging.INFO if logging.getLogger().isEnabledFor(logging.INFO) else logging.CRITICAL
+    )
+    environment = {
+        name: str(options.threads)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GDAL_NUM_THREADS")
+    }
+    return LocalCluster(
+        n_workers=worker_count(options), threads_per_worker=1, processes=True, host="127.0.0.1",
+        dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, resources=dict(options.resources or {}),
+        env={**environment, "OMP_WAIT_POLICY": "PASSIVE", "GDAL_CACHEMAX": "256"},
+    )  # fmt: skip

@@ -1,0 +1,204 @@
+"""Estimate: what a run will take, before it begins."""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...datasets.stack import AlignedStack
+from ..mosaic import WindowGrid
+from ..predict import Predictor, window_answers
+from ..stage_options import PredictOptions
+from .inputs import Plan
+from .unit import Unit
+from .unit_ledger import DONE, UnitRow
+
+#: Windows whose time is taken, after one that is not.
+TIMED = 3
+
+#: Units that must be done before their times are taken for those of the others.
+ENOUGH = 3
+
+#: Bytes of maps a mapped pixel, compressed: about what classes, confidence and tiles take on real scenes.
+BYTES_A_PIXEL = 3.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes
+    ----------
+    units, empty, done
+        Number of units; of them with nothing in the catalog; done already.
+    pixels, km2
+        Of the units that are to be mapped.
+    bytes_in, undeclared
+        Bytes of the files that are read, each counted once; files whose size nobody tells.
+    bytes_out
+        Of the maps, roughly.
+    worker_seconds
+        Time of one worker for all that is not done.
+    measured
+        ``units`` where the time is that of units which are done; ``network`` where it is that of the network alone on
+        this machine.
+    workers, price
+        Workers, and cost of one of them for an hour.
+    """
+
+    units: int
+    empty: int
+    done: int
+    pixels: int
+    km2: float
+    bytes_in: int
+    undeclared: int
+    bytes_out: int
+    worker_seconds: float
+    measured: str
+    workers: int
+    price: float
+
+    def lines(self) -> Iterator[str]:
+        """Yield the estimate in words."""
+        per_km2 = self.worker_seconds / self.km2 if self.km2 else 0.0
+        yield f"units       {self.units}: {self.done} done, {self.empty} with nothing to map, {self._left} to do"
+        yield f"to map      {self.pixels:,} px, {self.km2:,.1f} km2".replace(",", " ")
+        unknown = f", and {self.undeclared} files whose size is not declared" if self.undeclared else ""
+        yield f"to read     {_bytes(self.bytes_in)}{unknown}"
+        yield f"to write    about {_bytes(self.bytes_out)}"
+        what = (
+            "as the units that are done took"
+            if self.measured == "units"
+            else ("the network alone, as timed on this machine just now; fetching and aligning come on top")
+        )
+        yield f"time        {_time(self.worker_seconds / self.workers)} with {self.workers} worker(s) ({what})"
+        cost = per_km2 * 1000 / 3600 * self.price
+        yield (
+            f"            {_time(1000 * per_km2)} of one worker per 1000 km2; at {self.price:g} an hour and worker "
+            f"that is {cost:.3g} per 1000 km2, {cost * self.km2 / 1000:.3g} in all"
+        )
+
+    @property
+    def _left(self) -> int:
+        return self.units - self.done - self.empty
+
+
+def estimate(plan: Plan, predictor: Predictor, *, known: Mapping[str, UnitRow], workers: int, price: float) -> Estimate:
+    """Estimate a run.
+
+    Parameters
+    ----------
+    plan
+        Units.
+    predictor
+        The model, in the form for prediction; timed on this machine where no units are done.
+    known
+        What the ledger knows.
+    workers, price
+        Workers, and cost of one of them for an hour.
+    """
+    done = [unit for unit in plan.units if _is_done(unit, known.get(unit.name))]
+    finished = {unit.name for unit in done}
+    left = [unit for unit in plan.units if unit.name not in finished and unit.reason is None]
+    pixels = {unit.name: _pixels(unit) for unit in plan.units}
+    if len(done) >= ENOUGH:
+        rate = statistics.median(
+            float((known[unit.name].record or {}).get("seconds", 0.0)) / max(1, pixels[unit.name]) for unit in done
+        )
+        seconds, measured = rate * sum(pixels[unit.name] for unit in left), "units"
+    else:
+        each = window_seconds(predictor, plan.job.predict)
+        seconds, measured = each * sum(_windows(unit, plan.job.predict) for unit in left), "network"
+    read, undeclared = _files(left)
+    todo = sum(pixels[unit.name] for unit in left)
+    return Estimate(
+        units=len(plan.units), empty=sum(unit.reason is not None for unit in plan.units), done=len(done), pixels=todo,
+        km2=sum(pixels[unit.name] * abs(unit.geobox.affine.determinant) for unit in left) / 1e6, bytes_in=read,
+        undeclared=undeclared, bytes_out=int(todo * BYTES_A_PIXEL), worker_seconds=seconds, measured=measured,
+        workers=workers, price=price,
+    )  # fmt: skip
+
+
+def _is_done(unit: Unit, row: UnitRow | None) -> bool:
+    return row is not None and row.state == DONE and row.fingerprint == unit.fingerprint
+
+
+def window_seconds(predictor: Predictor, options: PredictOptions) -> float:
+    """Return the seconds that one window takes the network, reliance included, on one thread."""
+    edge, threads = options.tile, torch.get_num_threads()
+    grid = WindowGrid(rows=edge, cols=edge, tile=edge, overlap=options.overlap, halo=options.chosen_halo)
+    generator, names = torch.Generator().manual_seed(0), predictor.network.modalities
+    tensors = {
+        "image": {item.name: torch.randn(1, len(item.bands), edge, edge, generator=generator).to(predictor.device)
+                  for item in predictor.normaliser.modalities},
+        "valid": {name: torch.ones(1, edge, edge, dtype=torch.bool, device=predictor.device) for name in names},
+        "available": torch.ones(1, len(names), dtype=torch.bool, device=predictor.device),
+    }  # fmt: skip
+    answers = window_answers(predictor, grid, options)
+    torch.set_num_threads(1)
+    try:
+        answers(tensors)
+        began = time.perf_counter()
+        for _ in range(TIMED):
+            answers(tensors)
+        return (time.perf_counter() - began) / TIMED
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _windows(unit: Unit, options: PredictOptions) -> float:
+    """Return the number of windows of a unit, by the share of it that is mapped."""
+    rows, cols = unit.windowed.shape
+    stride = options.tile - options.overlap
+    return -(-rows // stride) * -(-cols // stride) * _share(unit)
+
+
+def _share(unit: Unit) -> float:
+    if unit.outline is None:
+        return 1.0
+    whole = unit.geobox.extent.geom
+    return float(unit.outline.intersection(whole).area / whole.area)
+
+
+def _pixels(unit: Unit) -> int:
+    return int(np.prod(unit.geobox.shape) * _share(unit))
+
+
+def _files(units: Sequence[Unit]) -> tuple[int, int]:
+    """Return the bytes of all files that units are made of, and the number of files without a size."""
+    sizes: dict[str, int | None] = {}
+    for path in {str(unit.source["path"]) for unit in units if unit.source["kind"] == "stack"}:
+        sizes |= {str(file): file.stat().st_size for file in AlignedStack.load(Path(path)).present.values()}
+    for unit in units:
+        for sensor in unit.source.get("sensors", {}).values():
+            for item in sensor["items"]:
+                for asset in item["assets"].values():
+                    sizes[asset["href"]] = asset["size"] if asset["size"] is not None else _size(asset["href"])
+    known = [size for size in sizes.values() if size is not None]
+    return sum(known), len(sizes) - len(known)
+
+
+def _size(href: str) -> int | None:
+    if href.startswith(("http://", "https://")):
+        return None
+    path = Path(href)
+    return path.stat().st_size if path.is_file() else None
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
