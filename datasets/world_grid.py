@@ -8,6 +8,7 @@ from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
+from shapely import unary_union
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 from shapely.prepared import prep
@@ -103,7 +104,7 @@ class WorldGrid:
         for zone in range(max(1, _zone(west)), min(60, _zone(east)) + 1):
             left = -180 + ZONE * (zone - 1)
             for hemisphere, bottom, top in ((326, 0.0, NORTH), (327, SOUTH, 0.0)):
-                part = area.intersection(box(left, bottom, left + ZONE, top))
+                part = _polygons(area.intersection(box(left, bottom, left + ZONE, top)))
                 if part.area > 0:
                     yield self._cover(part, CRS(f"EPSG:{hemisphere}{zone:02d}"))
 
@@ -140,6 +141,12 @@ def joined(covers: Mapping[str, list[Cover]]) -> dict[str, tuple[Chunk, dict[str
             for chunk in cover.chunks:
                 found.setdefault(chunk.name, (chunk, {}))[1][name] = cover.outline
     return dict(sorted(found.items()))
+
+
+def _polygons(shape: BaseGeometry) -> BaseGeometry:
+    """Return what of a shape has an area: an edge along a zone's border is cut as a line, which would be mapped too."""
+    parts = getattr(shape, "geoms", [shape])
+    return shape if all(part.area for part in parts) else unary_union([part for part in parts if part.area])
 
 
 def _zone(longitude: float) -> int:
