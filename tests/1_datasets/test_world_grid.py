@@ -94,7 +94,7 @@ def test_a_point_of_an_area_is_in_one_zone_and_one_chunk(area, edge, seed):
         (chunk,) = (item for item in cover.chunks if _square(item).contains(Point(x, y)))
         assert chunk.name == _name(cover.crs.epsg, x, y, size)
         col, row = ~chunk.geobox.affine * (x, y)
-        assert 0 <= min(col, row)
+        assert min(col, row) >= 0
         assert max(col, row) < edge
 
 
