@@ -46,8 +46,8 @@ def measure(run: Path, *, tile: int) -> dict[str, Any]:
     from equipoise.datasets.stack import AlignedStack
     from equipoise.models.inference_form import inference_form
     from equipoise.pipeline.config import load_config
+    from equipoise.pipeline.model_folder import load_predictor
     from equipoise.pipeline.predict import predict_scene
-    from equipoise.pipeline.train import load_predictor
 
     config = load_config(run / "config.yaml")
     stack = AlignedStack.load(next((run / "aligned").glob("*/stack.json")))

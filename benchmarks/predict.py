@@ -94,7 +94,7 @@ def write_scene(folder: Path, *, rows: int, cols: int, names: tuple[str, ...] = 
     for name in names:
         rng = np.random.default_rng(len(name))
         with cog_writer(folder / f"{name}.tif", grid, count=BANDS[name], dtype="float32", nodata=math.nan,
-                        overview_resampling="average",
+                        overview_resampling="average", tags={"unit": ",".join(["digital_number"] * BANDS[name])},
                         descriptions=[f"{name}{band}" for band in range(BANDS[name])]) as writer:  # fmt: skip
             for top in range(0, rows, 256):
                 at = (np.arange(top, min(top + 256, rows))[:, None] // CELL_PX, np.arange(cols)[None] // CELL_PX)

@@ -39,7 +39,7 @@ Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, tcp://host:
 Workers = Annotated[int | None, typer.Option(help="Workers of this machine; default: by cores and memory.", min=1)]
 Threads = Annotated[int, typer.Option(help="Threads of a unit.", min=1)]
 WorkerResources = Annotated[Texts, typer.Option(help="GPU=1: only workers with this tag, one unit each.")]
-Attempts = Annotated[int | None, typer.Option(help="Errors, or dead workers, after which a unit is set aside; default: 3.")]
+Attempts = Annotated[int | None, typer.Option(help="Errors, or dead workers, until a unit is set aside; default: 3.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try units again that were set aside.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Compare every byte of finished units with its hash.")]
 Mosaic = Annotated[str, typer.Option(help="cog,vrt | cog | vrt | none: mosaics of each region.")]

@@ -237,7 +237,7 @@ class Run:
 
     def _predictor(self) -> Any:
         from ..datasets.training_statistics import scene_statistics
-        from .train import load_predictor
+        from .model_folder import load_predictor
 
         predictor = load_predictor(self.model_folder, device=self.config.predict.device)
         if predictor.normaliser.scenes is None:

@@ -1,7 +1,7 @@
 """Stage train: fit the network and write the model folder that alone suffices to predict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,20 @@ import numpy as np
 
 from ..datasets.augment import Augmentation
 from ..datasets.datamodule import PatchDataModule
-from ..datasets.modality import Band, Modality, Unit
+from ..datasets.modality import Modality
 from ..datasets.normalise import Normaliser
 from ..datasets.patch_store import PatchStore
 from ..datasets.patches import PatchIndex
 from ..datasets.stack import AlignedStack
-from ..datasets.statistics import BandStatistics, statistics_from_dict, statistics_to_dict
-from ..models.checkpoint import ModelCard, load_model, model_digest, save_model
-from ..models.errors import CheckpointError
+from ..datasets.statistics import statistics_to_dict
+from ..models.checkpoint import ModelCard, model_digest, save_model
 from ..models.spec import NetworkSpec
 from ..models.utilization import permutation_reliance
 from .calibration import calibrate
 from .config import Config
 from .degradation_options import degradations
-from .errors import RunFolderError
 from .fit import FitResult, fit
-from .predict import Predictor
+from .model_folder import describe_modality
 from .run_folder import package_versions
 from .scene_options import ClassOptions
 
@@ -146,7 +144,7 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
     card = ModelCard(
         network=result.network.spec.to_dict(),
         classes=tuple(item.model_dump() for item in data.classes),
-        modalities=tuple(_describe(item) | {"statistics": statistics[item.name]} for item in data.modalities),
+        modalities=tuple(describe_modality(item) | {"statistics": statistics[item.name]} for item in data.modalities),
         class_prior=tuple(data.class_shares().tolist()),
         training={
             "run": config.name, "seed": config.seed, "strategy": list(config.train.strategies),
@@ -166,74 +164,5 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
     }  # fmt: skip
 
 
-def load_predictor(
-    folder: Path, *, device: str, scenes: Mapping[str, Mapping[str, BandStatistics]] | None = None
-) -> Predictor:
-    """Load a model folder for prediction.
-
-    Parameters
-    ----------
-    folder
-        As written by :func:`train`.
-    device
-        ``auto``, ``cpu`` or ``cuda``.
-    scenes
-        Statistics of each scene; needed where the model was trained with ``normalisation: scene``.
-
-    Raises
-    ------
-    CheckpointError
-        If the model is missing, damaged or foreign.
-    """
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RunFolderError(
-            "found no usable GPU; wanted one for `device: cuda`; use auto or cpu, or ask `equipoise doctor`"
-        )
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    network, card = load_model(folder, device=place)
-    try:
-        modalities = tuple(_modality(item) for item in card.modalities)
-        statistics = statistics_from_dict({item["name"]: item["statistics"] for item in card.modalities})
-        classes = [ClassOptions.model_validate(item) for item in card.classes]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder}: found a model card without usable bands, statistics or classes "
-            f"({' '.join(str(error).split())[:120]}); wanted the output of `equipoise train`; train it again"
-        ) from error
-    by_scene = card.training.get("normalisation") == "scene"
-    return Predictor(
-        network=network, classes=classes, digest=model_digest(folder), prior=torch.tensor(card.class_prior),
-        normaliser=Normaliser(
-            modalities=modalities, training=statistics, scenes=(scenes or {}) if by_scene else None
-        ),
-        approximate="subset_sampling" not in card.training.get("strategy", ()), temperature=_temperature(card, folder),
-    )  # fmt: skip
-
-
-def _temperature(card: ModelCard, folder: Path) -> float:
-    """Return the temperature that was fitted on the validation split; 1 for models from before there was one."""
-    found = card.metrics.get("temperature", 1.0)
-    if not isinstance(found, int | float) or not 0 < found < float("inf"):
-        raise CheckpointError(
-            f"{folder}: found temperature {found!r} in the model card; wanted a number above 0; train the model again"
-        )
-    return float(found)
-
-
 def _parameters(result: FitResult) -> int:
     return sum(parameter.numel() for parameter in result.network.parameters())
-
-
-def _describe(modality: Modality) -> dict[str, Any]:
-    """Plain values from which the modality can be rebuilt."""
-    units = sorted({str(band.network_unit) for band in modality.bands})
-    return {"name": modality.name, "units": ", ".join(units), "bands": [asdict(band) for band in modality.bands]}
-
-
-def _modality(record: Mapping[str, Any]) -> Modality:
-    return Modality(
-        name=record["name"],
-        bands=tuple(Band(**{**band, "unit": Unit(band["unit"]), "planck": None}) for band in record["bands"]),
-    )

@@ -8,8 +8,8 @@ from typing import Any
 
 from ...models.inference_form import inference_form
 from ..errors import ConfigError
+from ..model_folder import load_predictor
 from ..predict import Predictor
-from ..train import load_predictor
 from .batch_options import BatchOptions
 from .cluster import ClusterOptions, worker_count
 from .estimate import estimate

@@ -18,11 +18,11 @@ from typing import Any
 from ...datasets.ledger import digest
 from ..allocator import few_arenas
 from ..errors import PipelineError
+from ..model_folder import load_predictor
 from ..predict import Predictor, check_bands
 from ..progress import unwatched
 from ..run_folder import write_text
 from ..scene_maps import write_scene_maps
-from ..train import load_predictor
 from .item_place import unit_place
 from .job import Job
 from .unit import Unit

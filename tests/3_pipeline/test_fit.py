@@ -16,7 +16,8 @@ from equipoise.pipeline import learning_rate
 from equipoise.pipeline.callbacks import KeepProgress, SaveState
 from equipoise.pipeline.errors import RunFolderError
 from equipoise.pipeline.learning_rate import suggested
-from equipoise.pipeline.train import fit_network, load_predictor, network_spec, train
+from equipoise.pipeline.model_folder import load_predictor
+from equipoise.pipeline.train import fit_network, network_spec, train
 from equipoise.pipeline.training_bar import line
 from equipoise.pipeline.training_logs import table
 from equipoise.pipeline.utilization_options import UtilizationOptions
