@@ -86,15 +86,11 @@ def test_an_edge_is_the_nearest_number_of_whole_windows(chosen, edge):
 def test_chunks_of_an_endless_lattice_have_the_windows_of_each_other(chosen, edge, column):
     """The world grid: every chunk has its lead and trail, and neighbours agree on where windows are."""
     layout = ChunkLayout.of(chosen, edge=edge)
-    start, weighty = (
-        column * layout.edge,
-        np.flatnonzero(blend_profile(chosen.tile, chosen.overlap, chosen.chosen_halo)),
-    )
+    weighty = np.flatnonzero(blend_profile(chosen.tile, chosen.overlap, chosen.chosen_halo))
+    start = column * layout.edge
     own = {origin + start - layout.lead for origin in _windows(layout.lead + layout.edge + layout.trail, chosen)}
-    # All windows of the lattice, far beyond the chunk.
-    phase = -layout.lead - layout.margin
-    lattice = range(start + phase - 5 * chosen.tile // layout.stride * layout.stride, start + 2 * layout.edge + 999,
-                    layout.stride)  # fmt: skip
+    first = -layout.lead - layout.margin - 20 * layout.stride
+    lattice = range(first, start + 2 * layout.edge + 999, layout.stride)
     wanted = {
         origin for origin in lattice
         if origin + weighty[0] < start + layout.edge and origin + weighty[-1] + 1 > start
