@@ -41,8 +41,8 @@ class Estimate:
         Bytes of the files that are read, each counted once; files whose size nobody tells.
     bytes_out
         Of the maps, roughly.
-    worker_seconds
-        Time of one worker for all that is not done.
+    seconds_per_km2
+        Time of one worker.
     measured
         ``units`` where the time is that of units which are done; ``network`` where it is that of the network alone on
         this machine.
@@ -58,14 +58,13 @@ class Estimate:
     bytes_in: int
     undeclared: int
     bytes_out: int
-    worker_seconds: float
+    seconds_per_km2: float
     measured: str
     workers: int
     price: float
 
     def lines(self) -> Iterator[str]:
         """Yield the estimate in words."""
-        per_km2 = self.worker_seconds / self.km2 if self.km2 else 0.0
         yield f"units       {self.units}: {self.done} done, {self.empty} with nothing to map, {self._left} to do"
         yield f"to map      {self.pixels:,} px, {self.km2:,.1f} km2".replace(",", " ")
         unknown = f", and {self.undeclared} files whose size is not declared" if self.undeclared else ""
@@ -76,10 +75,11 @@ class Estimate:
             if self.measured == "units"
             else ("the network alone, as timed on this machine just now; fetching and aligning come on top")
         )
-        yield f"time        {_time(self.worker_seconds / self.workers)} with {self.workers} worker(s) ({what})"
-        cost = per_km2 * 1000 / 3600 * self.price
+        total, thousand = self.seconds_per_km2 * self.km2, 1000 * self.seconds_per_km2
+        yield f"time        {_time(total / self.workers)} with {self.workers} worker(s) ({what})"
+        cost = thousand / 3600 * self.price
         yield (
-            f"            {_time(1000 * per_km2)} of one worker per 1000 km2; at {self.price:g} an hour and worker "
+            f"            {_time(thousand)} of one worker per 1000 km2; at {self.price:g} an hour and worker "
             f"that is {cost:.3g} per 1000 km2, {cost * self.km2 / 1000:.3g} in all"
         )
 
@@ -105,21 +105,20 @@ def estimate(plan: Plan, predictor: Predictor, *, known: Mapping[str, UnitRow], 
     done = [unit for unit in plan.units if _is_done(unit, known.get(unit.name))]
     finished = {unit.name for unit in done}
     left = [unit for unit in plan.units if unit.name not in finished and unit.reason is None]
-    pixels = {unit.name: _pixels(unit) for unit in plan.units}
+    chosen = left or done
     if len(done) >= ENOUGH:
-        rate = statistics.median(
-            float((known[unit.name].record or {}).get("seconds", 0.0)) / max(1, pixels[unit.name]) for unit in done
-        )
-        seconds, measured = rate * sum(pixels[unit.name] for unit in left), "units"
+        pace = statistics.median(_seconds(known[unit.name]) / max(_km2(unit), 1e-9) for unit in done)
+        measured = "units"
     else:
-        each = window_seconds(predictor, plan.job.predict)
-        seconds, measured = each * sum(_windows(unit, plan.job.predict) for unit in left), "network"
+        windows = sum(_windows(unit, plan.job.predict) for unit in chosen)
+        seconds = window_seconds(predictor, plan.job.predict) * windows
+        pace, measured = seconds / max(sum(map(_km2, chosen)), 1e-9), "network"
     read, undeclared = _files(left)
-    todo = sum(pixels[unit.name] for unit in left)
+    todo = sum(map(_pixels, left))
     return Estimate(
         units=len(plan.units), empty=sum(unit.reason is not None for unit in plan.units), done=len(done), pixels=todo,
-        km2=sum(pixels[unit.name] * abs(unit.geobox.affine.determinant) for unit in left) / 1e6, bytes_in=read,
-        undeclared=undeclared, bytes_out=int(todo * BYTES_A_PIXEL), worker_seconds=seconds, measured=measured,
+        km2=sum(map(_km2, left)), bytes_in=read,
+        undeclared=undeclared, bytes_out=int(todo * BYTES_A_PIXEL), seconds_per_km2=pace, measured=measured,
         workers=workers, price=price,
     )  # fmt: skip
 
@@ -167,6 +166,14 @@ def _share(unit: Unit) -> float:
 
 def _pixels(unit: Unit) -> int:
     return int(np.prod(unit.geobox.shape) * _share(unit))
+
+
+def _km2(unit: Unit) -> float:
+    return _pixels(unit) * abs(unit.geobox.affine.determinant) / 1e6
+
+
+def _seconds(row: UnitRow) -> float:
+    return float((row.record or {}).get("seconds", 0.0))
 
 
 def _files(units: Sequence[Unit]) -> tuple[int, int]:

@@ -17,12 +17,13 @@ from ...datasets.pairing import Pairing
 from ...datasets.sensors import Sensor
 from ...datasets.stack import AlignedStack
 from ...datasets.world_grid import WorldGrid, joined
-from ..acquire import Found, pair_mark, pairs_over, search
+from ..acquire import pair_mark, pairs_over, search
 from ..acquire_options import AcquireOptions
 from ..progress import track
 from ..run_folder import fingerprint
 from .catalog_record import acquisition_record
 from .chunk_layout import ChunkLayout
+from .pair_choice import FoundItems, choose_pairs
 from .regions import Region
 from .unit import Unit
 
@@ -53,8 +54,8 @@ def plan_regions(
 ) -> list[Unit]:
     """Cut regions into chunks of the world grid, and choose of a catalog what each is mapped from.
 
-    The catalog is searched once a region; pairs are chosen chunk by chunk: the best one, by the share that it shows of
-    the chunk, its clouds and the time between its sensors.
+    The catalog is searched once a region. Pairs are chosen chunk by chunk, by the share that they show of the chunk,
+    their clouds and the time between their sensors (:func:`~equipoise.pipeline.batch.pair_choice.choose_pairs`).
 
     Parameters
     ----------
@@ -74,17 +75,22 @@ def plan_regions(
     """
     grid = WorldGrid(resolution=cutting.resolution, edge=cutting.layout.edge)
     chunks = joined({region.name: list(grid.covers(region.outline)) for region in regions})
-    found = {region.name: search(catalog, region.outline, sensors, options) for region in regions}
-    units = []
-    for chunk, outlines in track(chunks.values(), "plan", total=len(chunks)):
-        layout = cutting.layout
-        before, after = (layout.lead, layout.lead), (layout.trail, layout.trail)
-        outline = _within(unary_union(list(outlines.values())), chunk.geobox, layout)
-        names = tuple(outlines)
-        source, mark, reason = _of_catalog(_joined([found[name] for name in names]), chunk.geobox, outline, sensors,
-                                           options)  # fmt: skip
+    found = FoundItems.of([search(catalog, region.outline, sensors, options) for region in regions])
+    outlines = {
+        name: _within(unary_union(list(shapes.values())), chunk.geobox, cutting.layout)
+        for name, (chunk, shapes) in chunks.items()
+    }
+    pairs: dict[str, Sequence[Pairing]] = {}
+    nothing: dict[str, str] = {}
+    for name, (chunk, _) in track(chunks.items(), "plan", total=len(chunks)):
+        area = _in_degrees(chunk.geobox, outlines[name])
+        pairs[name], nothing[name] = pairs_over(found.near(area), area, options)
+    chosen, units = choose_pairs(pairs), []
+    around = (cutting.layout.lead, cutting.layout.lead), (cutting.layout.trail, cutting.layout.trail)
+    for name, (chunk, shapes) in chunks.items():
+        source, mark, reason = _of_catalog(chosen.get(name), nothing[name], sensors)
         units.append(
-            _unit(chunk.name, chunk.geobox, before, after, outline, names, source, cutting, mark=mark, reason=reason)
+            _unit(name, chunk.geobox, *around, outlines[name], tuple(shapes), source, cutting, mark=mark, reason=reason)
         )
     return units
 
@@ -161,34 +167,21 @@ def _within(outline: BaseGeometry, geobox: GeoBox, layout: ChunkLayout) -> BaseG
     return None if around.within(part) else part
 
 
-def _joined(found: Sequence[Found]) -> Found:
-    """Join what was found for several regions that share a chunk."""
-    if len(found) == 1:
-        return found[0]
-    names = found[0].items
-    items = {name: list({item.id: item for part in found for item in part.items[name]}.values()) for name in names}
-    return Found(items=items, reasons={name: why for part in found for name, why in part.reasons.items()
-                                       if not items[name]})  # fmt: skip
+def _in_degrees(geobox: GeoBox, outline: BaseGeometry | None) -> BaseGeometry:
+    """Return what is wanted of a chunk, longitude and latitude."""
+    extent = geobox.extent
+    wanted = extent.geom if outline is None else outline.intersection(extent.geom)
+    return Geometry(wanted, geobox.crs).to_crs("EPSG:4326").geom
 
 
 def _of_catalog(
-    found: Found, geobox: GeoBox, outline: BaseGeometry | None, sensors: Sequence[Sensor], options: AcquireOptions
+    pairing: Pairing | None, seen: str, sensors: Sequence[Sensor]
 ) -> tuple[dict[str, Any], object, str | None]:
     """Return the source of a chunk, what its pixels depend on, and why there is nothing, where there is nothing."""
-    extent = geobox.extent
-    wanted = extent.geom if outline is None else outline.intersection(extent.geom)
-    area = Geometry(wanted, geobox.crs).to_crs("EPSG:4326").geom
-    near = Found(
-        items={
-            name: [item for item in items if item.footprint.intersects(area)] for name, items in found.items.items()
-        },
-        reasons=found.reasons,
-    )
-    pairings, seen = pairs_over(near, area, options)
-    if not pairings:
+    if pairing is None:
         reason = f"nothing in the catalog fits ({seen})"
         return {"kind": "items", "sensors": {}, "missing": {}}, reason, reason
-    return _chosen(pairings[0], sensors), pair_mark(pairings[0], sensors), None
+    return _chosen(pairing, sensors), pair_mark(pairing, sensors), None
 
 
 def _chosen(pairing: Pairing, sensors: Iterable[Sensor]) -> dict[str, Any]:

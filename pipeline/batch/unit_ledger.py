@@ -3,11 +3,14 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
 
 from ..errors import RunFolderError
 from .unit import Unit
@@ -79,9 +82,7 @@ class UnitLedger:
         import geopandas  # a second to import, which only a run needs
 
         rows = [_row(unit, known.get(unit.name)) for unit in units]
-        outlines = [unit.geobox.extent.to_crs("EPSG:4326", resolution=unit.geobox.extent.boundingbox.span_x / 8).geom
-                    for unit in units]  # fmt: skip
-        frame = geopandas.GeoDataFrame(rows, geometry=outlines, crs="EPSG:4326")
+        frame = geopandas.GeoDataFrame(rows, geometry=[_outline(unit.geobox) for unit in units], crs="EPSG:4326")
         temporary = path.with_name(f".{path.name}.tmp.gpkg")
         temporary.unlink(missing_ok=True)
         frame.to_file(temporary, driver="GPKG", layer=LAYER, SPATIAL_INDEX="NO")
@@ -106,9 +107,9 @@ class UnitLedger:
         if not path.exists():
             return {}
         try:
-            ledger = cls(path)
-            with closing(ledger._base):
-                return {row.name: row for row in ledger.rows()}
+            # As it is: a finished ledger is one file, which no reader may turn into three (journal in WAL mode).
+            with closing(sqlite3.connect(path)) as base:
+                return {row.name: row for row in _rows(base)}
         except (sqlite3.Error, ValueError) as error:
             raise RunFolderError(
                 f"{path}: found a damaged ledger ({error}); wanted the one that was written here; move it away: units "
@@ -117,14 +118,7 @@ class UnitLedger:
 
     def rows(self) -> Iterator[UnitRow]:
         """Yield all units in order."""
-        names = "name, state, fingerprint, attempts, losses, error, record"
-        for name, state, fingerprint, attempts, losses, error, record in self._base.execute(
-            f"SELECT {names} FROM {LAYER} ORDER BY fid"  # noqa: S608 (no value of a stranger is in it)
-        ):
-            yield UnitRow(
-                name=name, state=state, fingerprint=fingerprint, attempts=attempts, losses=losses, error=error or "",
-                record=json.loads(record) if record else None,
-            )  # fmt: skip
+        return _rows(self._base)
 
     def next_unit(self) -> tuple[str, str] | None:
         """Take the unit that is to be done next, and return its name and its JSON; None where none waits.
@@ -184,17 +178,36 @@ class UnitLedger:
 
     def close(self) -> None:
         """Write all into the one file and close it."""
-        self._base.execute("PRAGMA journal_mode=DELETE")
-        self._base.close()
+        with closing(self._base), suppress(sqlite3.OperationalError):
+            self._base.execute("PRAGMA wal_checkpoint")
+            # Refused where another program shows the layer just now: then it removes the journal when it closes.
+            self._base.execute("PRAGMA journal_mode=DELETE")
 
     def _set(self, name: str, **values: Any) -> None:
         names = ", ".join(f"{key} = ?" for key in values)
         self._base.execute(f"UPDATE {LAYER} SET {names} WHERE name = ?", (*values.values(), name))  # noqa: S608
 
 
+def _rows(base: sqlite3.Connection) -> Iterator[UnitRow]:
+    names = "name, state, fingerprint, attempts, losses, error, record"
+    for name, state, fingerprint, attempts, losses, error, record in base.execute(
+        f"SELECT {names} FROM {LAYER} ORDER BY fid"  # noqa: S608 (no value of a stranger is in it)
+    ):
+        yield UnitRow(
+            name=name, state=state, fingerprint=fingerprint, attempts=attempts, losses=losses, error=error or "",
+            record=json.loads(record) if record else None,
+        )  # fmt: skip
+
+
+def _outline(grid: GeoBox) -> BaseGeometry | None:
+    """Return the outline of a unit in longitude and latitude; none of one without a position."""
+    extent = grid.extent
+    return None if grid.crs is None else extent.to_crs("EPSG:4326", resolution=extent.boundingbox.span_x / 8).geom
+
+
 def _row(unit: Unit, known: UnitRow | None) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "name": unit.name, "crs": str(unit.geobox.crs), "regions": "\n".join(unit.regions),
+        "name": unit.name, "crs": str(unit.geobox.crs or ""), "regions": "\n".join(unit.regions),
         "state": PENDING if unit.reason is None else EMPTY, "attempts": 0, "losses": 0, "worker": "", "started": "",
         "finished": "", "seconds": 0.0, "pixels": 0, "km2": unit.km2, "error": unit.reason or "",
         "fingerprint": unit.fingerprint, "record": "", "payload": unit.to_json(),
