@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,9 @@ from ..errors import PipelineError
 
 if TYPE_CHECKING:
     from distributed import Client
+
+#: Gives the client of a cluster, which is started when it is first asked for.
+Workers = Callable[[], "Client"]
 
 #: Memory that a worker of this machine is given at least, bytes: fewer workers are started where there is less.
 LEAST_MEMORY = 2_500_000_000

@@ -1,15 +1,12 @@
 """What is made of the units once they are mapped: mosaics, tables, collection and report."""
 
-import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..map_companions import model_source
-from ..progress import track
-from ..run_folder import fingerprint, write_text
+from .cluster import Workers
 from .inputs import Plan
 from .regions import Region, read_regions
 from .run_options import RunOptions
@@ -19,8 +16,6 @@ if TYPE_CHECKING:
     import geopandas
 
     from ..predict import Predictor
-
-log = logging.getLogger(__name__)
 
 #: What the files of a run are, for its collection.
 TITLES = {
@@ -52,7 +47,13 @@ class Finished:
 
 
 def finish(
-    plan: Plan, predictor: "Predictor", manifest: Mapping[str, Any], *, options: RunOptions, ledger: Path
+    plan: Plan,
+    predictor: "Predictor",
+    manifest: Mapping[str, Any],
+    *,
+    options: RunOptions,
+    ledger: Path,
+    workers: Workers,
 ) -> Finished:
     """Make everything that is made of the units; what is made already, of the same units, is kept.
 
@@ -68,6 +69,8 @@ def finish(
         What is wanted.
     ledger
         Closed ledger of the run.
+    workers
+        Who does what there is much of.
     """
     import geopandas
 
@@ -79,8 +82,8 @@ def finish(
              "pixels", "km2", "error", "fingerprint", "record", "payload"]  # fmt: skip
     units = geopandas.read_file(ledger, layer=LAYER, columns=names)
     is_done = bool((units["state"] == DONE).any())
-    mosaics = _mosaics(out, units, plan.regions, options, is_cut=bool(plan.job.sensors)) if is_done else ()
-    tables = _tables(out, units, plan.regions, options) if is_done and plan.regions else {}
+    mosaics = _mosaics(out, units, plan, options, workers) if is_done else ()
+    tables = _tables(out, units, plan.regions, options, workers) if is_done and plan.regions else {}
     write_progress_map(out, units)
     shown = {what: geopandas.read_parquet(path) for what, path in tables.items()}
     report = write_run_page(
@@ -93,57 +96,33 @@ def finish(
 
 
 def _mosaics(
-    out: Path, units: "geopandas.GeoDataFrame", regions: Sequence[Region], options: RunOptions, *, is_cut: bool
+    out: Path, units: "geopandas.GeoDataFrame", plan: Plan, options: RunOptions, workers: Workers
 ) -> tuple[Path, ...]:
-    from .mosaics import write_mosaics
+    from .after_work import write_region_mosaics
 
     if not options.kinds:
         return ()
-    written: list[Path] = []
-    for region in track(regions, "mosaics", total=len(regions)):
-        outline = region.outline if is_cut else None
-        written += write_mosaics(out, units, region.name, outline=outline, kinds=options.kinds)
+    # Scenes are mapped whole: nothing is cut off.
+    regions = [(region.name, region.outline if plan.job.sensors else None) for region in plan.regions]
+    written = write_region_mosaics(out, units, regions, kinds=options.kinds, workers=workers)
     return tuple(path for path in written if path.suffix in (".tif", ".vrt"))
 
 
 def _tables(
-    out: Path, units: "geopandas.GeoDataFrame", regions: Sequence[Region], options: RunOptions
+    out: Path, units: "geopandas.GeoDataFrame", regions: Sequence[Region], options: RunOptions, workers: Workers
 ) -> dict[str, Path]:
     """Write the summaries: what their rows are -> file."""
+    from .after_work import counted
     from .region_summary import AREA, REGION, summary_polygons, summary_table, write_summary
 
     areas = () if options.admin is None else read_regions(options.admin, column=options.admin_column)
     polygons = summary_polygons(_frame(regions), _frame(areas) if areas else None)
-    table = summary_table(polygons, units, _counts(out, units, polygons))
+    table = summary_table(polygons, units, counted(out, units, polygons, workers=workers))
     wanted = {"regions": (REGION, "regions.parquet"), "administrative units": (AREA, "areas.parquet")}
     return {
         what: write_summary(out / name, table[table["kind"] == kind].drop(columns="kind"))
         for what, (kind, name) in wanted.items() if (table["kind"] == kind).any()
     }  # fmt: skip
-
-
-def _counts(out: Path, units: "geopandas.GeoDataFrame", polygons: "geopandas.GeoDataFrame") -> Iterator[dict[str, Any]]:
-    """Yield the counts of all units that are done; those that an earlier command counted are kept."""
-    from .region_summary import unit_polygons
-    from .unit_counts import unit_counts
-
-    path = out / "regions" / ".counts.json"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    found: dict[str, Any] = {}
-    done = units[units["state"] == DONE]
-    for _, unit in track(done.iterrows(), "sum up", total=len(done)):
-        name, shapes = str(unit["name"]), unit_polygons(polygons, unit)
-        mark = fingerprint(unit=unit["fingerprint"], shapes=[(key, shape.hex()) for key, shape in shapes])
-        entry = known.get(name)
-        if entry is None or entry["mark"] != mark:
-            entry = {"mark": mark, "counts": unit_counts(out / "units" / name, name, shapes)}
-        found[name] = entry
-        yield entry["counts"]
-    path.parent.mkdir(exist_ok=True)
-    write_text(path, json.dumps(found))
 
 
 def _frame(regions: Sequence[Region]) -> "geopandas.GeoDataFrame":

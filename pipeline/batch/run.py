@@ -1,10 +1,13 @@
 """Stage batch: plan, ledger, work, and what is made of the units; a run that is stopped anywhere goes on from there."""
 
+import contextlib
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,7 @@ from ... import __version__
 from ...datasets.ledger import Ledger
 from ..errors import RunFolderError
 from ..run_folder import RunFolder, package_versions, write_text
-from .cluster import connected
+from .cluster import Workers, connected
 from .dispatch import Dispatch
 from .finish import Finished, finish
 from .inputs import Plan
@@ -75,8 +78,6 @@ def run_batch(
     PipelineError
         If the cluster stays away, or the disk is full; the same command goes on.
     """
-    import time
-
     out = plan.job.out
     open_folder(out)
     with RunFolder(root=out).locked():
@@ -86,21 +87,12 @@ def run_batch(
         shutil.rmtree(plan.job.scratch, ignore_errors=True)  # of a run that was killed
         known = _known(plan, UnitLedger.read(out / LEDGER), options)
         ledger = UnitLedger.create(out / LEDGER, plan.units, known=known)
-        began = time.perf_counter()
-        try:
-            before = ledger.counts()
-            if before.get(PENDING):
-                _work(plan, ledger, options, announce)
-            counts, seconds = ledger.counts(), time.perf_counter() - began
-        finally:
-            ledger.close()
-            shutil.rmtree(plan.job.scratch, ignore_errors=True)
-            if (out / "assets").is_dir():
-                Ledger.open(out / "assets").clear_locks()
-        finished = finish(plan, predictor, manifest, options=options, ledger=out / LEDGER)
-        return BatchResult(
-            counts=counts, fresh=counts.get(DONE, 0) - before.get(DONE, 0), seconds=seconds, finished=finished
-        )
+        with contextlib.ExitStack() as opened:
+            workers = cache(lambda: opened.enter_context(connected(options.cluster)))
+            before, counts, seconds = _work(plan, ledger, options, announce, workers)
+            finished = finish(plan, predictor, manifest, options=options, ledger=out / LEDGER, workers=workers)
+        fresh = counts.get(DONE, 0) - before.get(DONE, 0)
+        return BatchResult(counts=counts, fresh=fresh, seconds=seconds, finished=finished)
 
 
 def open_folder(out: Path) -> None:
@@ -158,13 +150,29 @@ def _known(plan: Plan, rows: dict[str, UnitRow], options: RunOptions) -> dict[st
     return known
 
 
-def _work(plan: Plan, ledger: UnitLedger, options: RunOptions, announce: Callable[[str], None]) -> None:
-    counts = ledger.counts()
-    total = sum(counts.values())
-    with connected(options.cluster) as client:
-        announce(f"workers     {len(client.nthreads()) or 'none yet'}; dashboard {client.dashboard_link}")
-        with shown(total=total, already=total - counts[PENDING], log=options.log) as tell:
-            Dispatch(client, ledger, plan.job, attempts=options.attempts, resources=options.cluster.resources).run(tell)
+def _work(
+    plan: Plan,
+    ledger: UnitLedger,
+    options: RunOptions,
+    announce: Callable[[str], None],
+    workers: Workers,
+) -> tuple[dict[str, int], dict[str, int], float]:
+    """Do the units that wait; return their states before and after, and the seconds."""
+    began, before = time.perf_counter(), ledger.counts()
+    try:
+        if before.get(PENDING):
+            client, total = workers(), sum(before.values())
+            announce(f"workers     {len(client.nthreads()) or 'none yet'}; dashboard {client.dashboard_link}")
+            with shown(total=total, already=total - before[PENDING], log=options.log) as tell:
+                Dispatch(client, ledger, plan.job, attempts=options.attempts, resources=options.cluster.resources).run(
+                    tell
+                )
+        return before, ledger.counts(), time.perf_counter() - began
+    finally:
+        ledger.close()
+        shutil.rmtree(plan.job.scratch, ignore_errors=True)
+        if (plan.job.out / "assets").is_dir():
+            Ledger.open(plan.job.out / "assets").clear_locks()
 
 
 def _manifest(plan: Plan, predictor: "Predictor", options: RunOptions) -> dict[str, Any]:
