@@ -81,8 +81,8 @@ class Unit:
         record = {
             **vars(self),
             "geobox": {
-                "crs": None if self.geobox.crs is None else str(self.geobox.crs), "transform": list(self.geobox.affine)[:6],
-                "shape": list(self.geobox.shape),
+                "crs": None if self.geobox.crs is None else str(self.geobox.crs),
+                "transform": list(self.geobox.affine)[:6], "shape": list(self.geobox.shape),
             },
             "outline": None if self.outline is None else shapely.to_wkb(self.outline, hex=True),
         }  # fmt: skip
