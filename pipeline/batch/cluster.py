@@ -56,6 +56,10 @@ def connected(options: ClusterOptions) -> Iterator["Client"]:
     import dask.config
     from distributed import Client
 
+    # What it says of lost workers and schedulers comes before our one line.
+    logging.getLogger("distributed").setLevel(
+        logging.INFO if logging.getLogger().isEnabledFor(logging.INFO) else logging.CRITICAL
+    )
     # Whoever is not told of a dead worker cannot count: a unit that kills workers is to be set aside.
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         if options.scheduler is None:
@@ -85,9 +89,6 @@ def worker_count(options: ClusterOptions) -> int:
 def _local(options: ClusterOptions) -> Any:
     from distributed import LocalCluster
 
-    logging.getLogger("distributed").setLevel(
-        logging.INFO if logging.getLogger().isEnabledFor(logging.INFO) else logging.CRITICAL
-    )
     environment = {
         name: str(options.threads)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GDAL_NUM_THREADS")

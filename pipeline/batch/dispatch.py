@@ -4,8 +4,11 @@ import errno
 import logging
 import queue
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +119,10 @@ class Dispatch:
                     continue
                 if future in self._flying:
                     self._land(future, tell)
+        except sqlite3.OperationalError as error:  # of the ledger
+            if _is_full(error, self._job.out):
+                raise self._no_room() from error
+            raise
         finally:
             self._recall()
 
@@ -127,15 +134,26 @@ class Dispatch:
             taken = self._ledger.next_unit()
             if taken is None:
                 break
-            name, text = taken
-            future = self._client.submit(
-                map_unit, text, self._job, key=f"unit-{name}-{time.monotonic_ns()}", pure=False,
-                resources=self._resources or None,
-            )  # fmt: skip
-            self._flying[future] = name
+            future = self._submitted(*taken)
+            self._flying[future] = taken[0]
             future.add_done_callback(self._landed.put)
             submitted = True
         return submitted
+
+    def _submitted(self, name: str, text: str) -> "Future[Any]":
+        from distributed.client import ClosedClientError
+
+        try:
+            return self._client.submit(
+                map_unit, text, self._job, key=f"unit-{name}-{time.monotonic_ns()}", pure=False,
+                resources=self._resources or None,
+            )  # fmt: skip
+        except ClosedClientError as error:
+            self._ledger.give_back(name)
+            raise PipelineError(
+                "found a scheduler that went away and did not come back; wanted the one that the run was begun with; "
+                "start it and its workers again, then the same command: it goes on where it stopped"
+            ) from error
 
     def _measure_room(self) -> None:
         """Ask, not too often, how many threads there are; complain where there are none for long."""
@@ -161,7 +179,7 @@ class Dispatch:
     def _land(self, future: "Future[Any]", tell: Callable[[Event], None]) -> None:
         name = self._flying.pop(future)
         if future.status == "finished":
-            self._finish(name, future.result(), tell)
+            self._take(name, future, tell)
             return
         if future.status != "error":  # cancelled or lost with its scheduler: nobody's fault
             self._ledger.give_back(name)
@@ -177,6 +195,18 @@ class Dispatch:
         self._refuse_full_disk(name, error)
         words = one_line(error)
         self._fail(name, words, tell)
+
+    def _take(self, name: str, future: "Future[Any]", tell: Callable[[Event], None]) -> None:
+        """Fetch the record of a unit that is mapped; where its worker went with it, whoever is next finds the unit."""
+        from distributed import KilledWorker
+
+        try:
+            record = future.result(timeout=self._patience)
+        except (CancelledError, KilledWorker, OSError, TimeoutError) as error:
+            self._ledger.give_back(name)
+            tell(Event(kind="lost", unit=name, error=f"its worker died before it could tell ({one_line(error)})"))
+            return
+        self._finish(name, record, tell)
 
     def _finish(self, name: str, record: Mapping[str, Any], tell: Callable[[Event], None]) -> None:
         worker = str(record["worker"])
@@ -219,7 +249,10 @@ class Dispatch:
         if not _is_full(error, self._job.out):
             return
         self._ledger.give_back(name)
-        raise PipelineError(
+        raise self._no_room()
+
+    def _no_room(self) -> PipelineError:
+        return PipelineError(
             f"{self._job.out}: found no space left on the disk; wanted room for the maps; make some, then the same "
             "command: it goes on where it stopped"
         )
@@ -231,11 +264,15 @@ class Dispatch:
 
     def _recall(self) -> None:
         """Let units that are in flight wait again."""
+        from distributed.client import ClosedClientError
+
         for name in self._flying.values():
-            self._ledger.give_back(name)
+            # On a full disk they stay "running"; whoever opens the ledger next takes that for waiting.
+            with suppress(sqlite3.OperationalError):
+                self._ledger.give_back(name)
         try:
             self._client.cancel(list(self._flying), force=True)
-        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+        except (ClosedClientError, OSError, TimeoutError, RuntimeError, ValueError) as error:
             log.info("units in flight could not be called back: %s", error)
         self._flying.clear()
 
@@ -256,7 +293,7 @@ def _is_full(error: BaseException | None, folder: Path) -> bool:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left" in str(seen):
+        if "No space left" in str(seen) or "disk is full" in str(seen):  # of files; of SQLite
             return True
         seen = seen.__cause__ or seen.__context__
     # What is raised where a raster cannot be written does not always say why.
