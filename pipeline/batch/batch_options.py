@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from ..errors import ConfigError
 from ..options import Options
@@ -20,6 +20,17 @@ class BatchOptions(Options):
     coregister: CoregisterOptions = Field(CoregisterOptions(), description="Stage coregister, of each unit.")
     predict: PredictOptions = Field(PredictOptions(), description="Stage predict.")
     attempts: int = Field(3, ge=1, description="Errors, or dead workers, after which a unit is set aside.")
+
+    @field_validator("predict")
+    @classmethod
+    def _of_all(cls, predict: PredictOptions) -> PredictOptions:
+        """Refuse what would be passed over: the inputs say what is mapped."""
+        if said := [name for name in ("model", "scenes", "bbox", "aoi") if getattr(predict, name) is not None]:
+            raise ValueError(
+                f"{said[0]} is set; wanted it null: a batch run maps all of its input, with the model of --model; "
+                "remove it, or give the area as a region"
+            )
+        return predict
 
 
 def read_batch_options(path: Path | None, changes: dict[str, Any]) -> BatchOptions:
@@ -51,7 +62,8 @@ def read_batch_options(path: Path | None, changes: dict[str, Any]) -> BatchOptio
             continue
         section, _, name = key.rpartition(".")
         target = record.setdefault(section, {}) if section else record
-        target[name] = value
+        if isinstance(target, dict):  # else the schema says what is wrong with it
+            target[name] = value
     try:
         return BatchOptions.model_validate(record)
     except ValidationError as error:

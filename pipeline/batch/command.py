@@ -1,5 +1,6 @@
 """What the command batch asks for, made into a plan, and done or estimated."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -118,7 +119,7 @@ def read_resources(texts: Sequence[str]) -> dict[str, float]:
             found[name.strip()] = float(amount or 1)
         except ValueError:
             name = ""
-        if not name.strip():
+        if not name.strip() or not 0 < found[name.strip()] < math.inf:
             raise ConfigError(f"--worker-resources: found {text!r}; wanted name=amount, such as GPU=1")
     return found
 

@@ -36,7 +36,8 @@ class Region:
 def read_regions(path: Path, *, column: str | None = None) -> tuple[Region, ...]:
     """Read the regions of a GeoPackage, GeoParquet, GeoJSON or another vector file.
 
-    Polygons of the same name are one region. Without a column of names they are called ``region-1``, ``region-2``, ...
+    Polygons of the same name are one region. Those without a name are called ``region-1``, ``region-2``, ..., by their
+    place in the file.
 
     Parameters
     ----------
@@ -64,12 +65,11 @@ def read_regions(path: Path, *, column: str | None = None) -> tuple[Region, ...]
             f"{path}: found no readable regions ({text}); wanted polygons with names; correct it"
         ) from error
     names = _names(path, list(frame.columns), column)
-    labels = [f"region-{number}" for number in range(1, len(frame) + 1)] if names is None else [
-        str(value) for value in frame[names]
-    ]  # fmt: skip
+    labels = [""] * len(frame) if names is None else frame[names].astype(object).where(frame[names].notna(), "")
     by_name: dict[str, list[BaseGeometry]] = {}
-    for label, shape in zip(labels, frame.geometry, strict=True):
-        by_name.setdefault(label, []).append(_areas(shape))
+    for number, (label, shape) in enumerate(zip(labels, frame.geometry, strict=True), start=1):
+        name = " ".join(str(label).split()) or f"region-{number}"  # in one line
+        by_name.setdefault(name, []).append(_areas(shape))
     regions = tuple(Region(name=name, outline=unary_union(parts)) for name, parts in by_name.items())
     _check(path, regions)
     return regions
