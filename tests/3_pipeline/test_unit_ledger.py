@@ -218,6 +218,16 @@ def test_what_is_known_to_be_empty_is_not_done(path):
     ledger.close()
 
 
+def test_a_unit_without_a_position_has_no_outline(path):
+    unit = _unit(0, crs=None)
+    ledger = UnitLedger.create(path, [unit, _unit(1)], known={})
+    assert Unit.from_json(ledger.next_unit()[1]) == unit
+    ledger.close()
+    frame = _rows(path)
+    assert frame["crs"].tolist() == ["", "EPSG:32633"]
+    assert frame.geometry.isna().tolist() == [True, False]
+
+
 def test_a_name_is_unique(path):
     with pytest.raises(sqlite3.IntegrityError):
         UnitLedger.create(path, [_unit(0), _unit(0)], known={})
@@ -331,7 +341,7 @@ def test_many_units_take_no_longer_each_than_few(path):
     with closing(sqlite3.connect(path)) as base, base:  # copies: outlines take a while to draw
         names = ", ".join([*sorted(COLUMNS - {"name"}), "geom"])
         for part in range(1, count // 100):
-            copy = f"SELECT name || '_{part}', {names} FROM units WHERE fid <= 100"
+            copy = f"SELECT name || '_{part}', {names} FROM units WHERE fid <= 100"  # noqa: S608 (columns of ours)
             base.execute(f"INSERT INTO units (name, {names}) {copy}")
     ledger = UnitLedger(path)
     assert ledger.counts() == {"pending": count}
