@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,10 +57,11 @@ def connected(options: ClusterOptions) -> Iterator["Client"]:
     import dask.config
     from distributed import Client
 
-    # What it says of lost workers and schedulers comes before our one line.
-    logging.getLogger("distributed").setLevel(
-        logging.INFO if logging.getLogger().isEnabledFor(logging.INFO) else logging.CRITICAL
-    )
+    # What it says of lost workers and schedulers comes before our one line; its client has a level of its own.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(
+            logging.INFO if logging.getLogger().isEnabledFor(logging.INFO) else logging.CRITICAL
+        )
     # Whoever is not told of a dead worker cannot count: a unit that kills workers is to be set aside.
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         if options.scheduler is None:
@@ -86,6 +88,16 @@ def worker_count(options: ClusterOptions) -> int:
     return max(1, min(cores // options.threads, int(memory // LEAST_MEMORY)))
 
 
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let threads that begin within, and processes that these start, not hear Ctrl-C: who started them ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _local(options: ClusterOptions) -> Any:
     from distributed import LocalCluster
 
@@ -93,8 +105,10 @@ def _local(options: ClusterOptions) -> Any:
         name: str(options.threads)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GDAL_NUM_THREADS")
     }
-    return LocalCluster(
-        n_workers=worker_count(options), threads_per_worker=1, processes=True, host="127.0.0.1",
-        dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, resources=dict(options.resources or {}),
-        env={**environment, "OMP_WAIT_POLICY": "PASSIVE", "GDAL_CACHEMAX": "256"},
-    )  # fmt: skip
+    # A terminal sends Ctrl-C to workers, too, which would each end with a traceback.
+    with _deaf_to_interrupts():
+        return LocalCluster(
+            n_workers=worker_count(options), threads_per_worker=1, processes=True, host="127.0.0.1",
+            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, resources=dict(options.resources or {}),
+            env={**environment, "OMP_WAIT_POLICY": "PASSIVE", "GDAL_CACHEMAX": "256"},
+        )  # fmt: skip

@@ -267,7 +267,7 @@ class Dispatch:
         from distributed.client import ClosedClientError
 
         for name in self._flying.values():
-            # On a full disk they stay "running"; whoever opens the ledger next takes that for waiting.
+            # On a full disk they stay "running" until there is room.
             with suppress(sqlite3.OperationalError):
                 self._ledger.give_back(name)
         try:

@@ -169,8 +169,9 @@ def _work(
                 )
         return before, ledger.counts(), time.perf_counter() - began
     finally:
+        shutil.rmtree(plan.job.scratch, ignore_errors=True)  # first: on a full disk it makes room for the ledger
+        ledger.give_back_running()
         ledger.close()
-        shutil.rmtree(plan.job.scratch, ignore_errors=True)
         if (plan.job.out / "assets").is_dir():
             Ledger.open(plan.job.out / "assets").clear_locks()
 

@@ -172,6 +172,14 @@ class UnitLedger:
         """Let a unit wait again, as if it had not been taken."""
         self._set(name, state=PENDING)
 
+    def give_back_running(self) -> None:
+        """Let all units wait again that nobody has in hand any more; a disk that is still full leaves them as they are.
+
+        Whoever opens the ledger next takes them for waiting in any case.
+        """
+        with suppress(sqlite3.OperationalError):
+            self._base.execute(f"UPDATE {LAYER} SET state = ? WHERE state = ?", (PENDING, RUNNING))  # noqa: S608
+
     def counts(self) -> dict[str, int]:
         """Return the number of units in each state that occurs."""
         return dict(self._base.execute(f"SELECT state, count(*) FROM {LAYER} GROUP BY state"))  # noqa: S608
