@@ -110,7 +110,7 @@ CASES = {
     "no halo": ((70, 60), 64, _options(halo=0), ("eo", "sar")),
     "widest halo": ((60, 70), 64, _options(halo=8), ("eo", "sar")),
     "tiles as large as strides": ((70, 80), 64, _options(reliance_tile=32, halo=0, trust=0.5), ("eo", "sar")),
-    "chunks of one stride": ((40, 60), 32, _options(), ("eo", "sar")),
+    "chunks of one stride": ((40, 45), 32, _options(), ("eo", "sar")),
     "smaller than a chunk": ((33, 57), 512, _options(), ("eo", "sar")),
     "awkward": (
         (71, 61), 50, _options(tile=40, overlap=12, halo=1, reliance_tile=14, reliance="leave_one_out"), ("eo", "sar")
@@ -256,9 +256,9 @@ def _whole_stack(plan: Plan, windowed: GeoBox, folder: Path) -> AlignedStack:
     return AlignedStack.load(folder / "aligned" / "stack.json")
 
 
-@pytest.mark.parametrize("shift", [0.0, 3.7])
-def test_the_mosaic_of_a_region_is_one_prediction_of_it(shift, model, predictor, tmp_path):
-    catalog = _archive(tmp_path / "catalog", np.random.default_rng(6), shift=shift)
+def test_the_mosaic_of_a_region_is_one_prediction_of_it(model, predictor, tmp_path):
+    # Files between the pixels of the lattice: each chunk resamples its own part of them.
+    catalog = _archive(tmp_path / "catalog", np.random.default_rng(6), shift=3.7)
     outline, options = _outline(), _options(reliance_tile=16, probabilities=True)
     gpd.GeoDataFrame({"name": ["valley"]}, geometry=[outline], crs="EPSG:4326").to_file(tmp_path / "regions.gpkg")
     plan = _plan(tmp_path / "regions.gpkg", catalog, predictor, model, options, out=tmp_path / "out")
