@@ -82,10 +82,12 @@ $(BIN)/uv:
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 # --no-config: the constraints under [tool.uv] in pyproject.toml are for `make lock`; here uv would ask hashes of them.
+# --compile-bytecode: once here, and not in every process where Python is told to write none.
 $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/uv
 	@echo "installing the pinned dependencies into .venv"
 	@[ -t 2 ] || quiet=--quiet; \
-	$(BIN)/uv pip install $$quiet --no-config --python $(BIN)/python --require-hashes -r requirements.txt && \
+	$(BIN)/uv pip install $$quiet --no-config --compile-bytecode --python $(BIN)/python --require-hashes \
+		-r requirements.txt && \
 	$(BIN)/uv pip install $$quiet --no-config --python $(BIN)/python --no-deps --no-build-isolation -e .
 # mypy looks for the package under its own name; the checkout may be called anything.
 	@mkdir -p .venv/src && ln -sfn ../.. .venv/src/equipoise
