@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from .unit_ledger import DONE
 
 if TYPE_CHECKING:
     import geopandas
+    from distributed import Client
     from shapely.geometry.base import BaseGeometry
 
 #: Pieces of work that are done here, without workers: starting these takes longer.
@@ -111,8 +113,26 @@ def _shared(work: Callable[[Any], Any], jobs: Sequence[Any], what: str, *, worke
     client = workers()
     step = max(1, sum(client.nthreads().values())) * A_THREAD
     batches = (jobs[start : start + step] for start in range(0, len(jobs), step))
-    results = (result for batch in batches for result in client.gather(client.map(work, batch, pure=False)))
+    results = (result for batch in batches for result in _answers(client, work, batch))
     yield from track(results, what, total=len(jobs))
+
+
+def _answers(client: "Client", work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+    """Yield what workers answer, in order; what is lost with a worker, or a scheduler, is done here."""
+    from distributed import KilledWorker
+    from distributed.client import ClosedClientError
+
+    try:
+        futures = client.map(work, jobs, pure=False)
+    except ClosedClientError:
+        yield from map(work, jobs)
+        return
+    for job, future in zip(jobs, futures, strict=True):
+        try:
+            result = future.result()
+        except (CancelledError, KilledWorker, OSError, TimeoutError):
+            result = work(job)
+        yield result
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def map_unit(text: str, job: Job) -> dict[str, Any]:
     began, started = time.perf_counter(), _now()
     clock = Clock()
     try:
-        scratch.mkdir(parents=True)
+        _make(scratch)
         with unwatched():
             record = _mapped(unit, job, scratch, clock)
         record |= {
@@ -78,6 +78,8 @@ def map_unit(text: str, job: Job) -> dict[str, Any]:
         return record
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):  # others are in it; where none is, the command may have ended before its workers
+            job.scratch.rmdir()
 
 
 def finished_unit(folder: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -168,6 +170,15 @@ def loaded(folder: Path, wanted: str, device: str) -> tuple[Predictor, Predictor
             "worker the same model folder"
         )
     return replace(predictor, network=inference_form(predictor.network)), predictor
+
+
+def _make(scratch: Path) -> None:
+    """Make a folder, whose parent another worker may be removing because it was the last one in it."""
+    for _ in range(20):
+        with suppress(FileNotFoundError):
+            scratch.mkdir(parents=True)
+            return
+    scratch.mkdir(parents=True)
 
 
 def _publish(folder: Path, final: Path, fingerprint: str) -> None:
