@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from batch_runs import Run, write_inputs
 
 from equipoise.pipeline.templates import template_record
 
@@ -80,3 +81,15 @@ def finished(tmp_path_factory, embedded_scene, equipoise) -> Finished:
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(record, sort_keys=False))
     return Finished(config=config, root=folder / "run", done=equipoise("run", config, "-o", folder / "run"))
+
+
+@pytest.fixture(scope="session")
+def batch_run(tmp_path_factory) -> Run:
+    """Inputs of a batch run, and the run that :func:`batch_done` lets through; do not write into it."""
+    return write_inputs(tmp_path_factory.mktemp("batch"))
+
+
+@pytest.fixture(scope="session")
+def batch_done(batch_run) -> subprocess.CompletedProcess:
+    """``equipoise batch`` without any disturbance: what it printed."""
+    return batch_run("--workers", "2")
