@@ -21,7 +21,6 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from fake_regions import write_regions
 
 COMMAND = Path(sys.executable).with_name("equipoise")
 
@@ -143,6 +142,8 @@ class Run:
 
 def write_inputs(folder: Path) -> Run:
     """Write regions in two zones that seven units cover, their catalog, a model, and options."""
+    from fake_regions import write_regions  # torch with it, which the workers of `dies_elsewhere` need not wait for
+
     write_regions(folder, np.random.default_rng(1), size=96, count=3)
     (folder / "options.yaml").write_text(yaml.safe_dump(OPTIONS))
     return Run(inputs=folder, catalog=folder / "catalog", out=folder / "reference" / "out")

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PipelineError
@@ -91,6 +92,7 @@ def worker_count(options: ClusterOptions) -> int:
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
     """Let threads that begin within, and processes that these start, not hear Ctrl-C: who started them ends them."""
+    resource_tracker.ensure_running()  # the first child of multiprocessing, which lets the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
