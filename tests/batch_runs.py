@@ -228,7 +228,7 @@ class Cluster:
         told, port = self.folder / "scheduler.json", self.address.rpartition(":")[2] or "0"
         told.unlink(missing_ok=True)
         self.scheduler = self._start("scheduler", "--port", port, "--scheduler-file", told)
-        wait_for(told.is_file, what="the scheduler")
+        wait_for(lambda: told.is_file() and told.read_text().rstrip().endswith("}"), what="the scheduler")
         self.address = json.loads(told.read_text())["address"]
         self.workers = tuple(
             self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--local-directory", self.folder)
@@ -261,8 +261,8 @@ def cluster(folder: Path, *, count: int = 2) -> Iterator[Cluster]:
     """Start a cluster, which ends with the block."""
     folder.mkdir(parents=True, exist_ok=True)
     made = Cluster(folder)
-    made.begin(count=count)
     try:
+        made.begin(count=count)
         yield made
     finally:
         made.end()

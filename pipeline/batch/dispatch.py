@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PipelineError
 from .job import Job
 from .unit_ledger import DONE, EMPTY, UnitLedger
-from .unit_work import finished_unit, map_unit
+from .unit_work import LEAST_ROOM, finished_unit, map_unit
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -150,10 +150,13 @@ class Dispatch:
             )  # fmt: skip
         except ClosedClientError as error:
             self._ledger.give_back(name)
-            raise PipelineError(
-                "found a scheduler that went away and did not come back; wanted the one that the run was begun with; "
-                "start it and its workers again, then the same command: it goes on where it stopped"
-            ) from error
+            raise self._gone() from error
+
+    def _gone(self) -> PipelineError:
+        return PipelineError(
+            "found a scheduler that went away and did not come back; wanted the one that the run was begun with; "
+            "start it and its workers again, then the same command: it goes on where it stopped"
+        )
 
     def _measure_room(self) -> None:
         """Ask, not too often, how many threads there are; complain where there are none for long."""
@@ -161,9 +164,11 @@ class Dispatch:
         if now - self._looked < LOOK:
             return
         self._looked = now
+        if self._client.status == "closed":
+            raise self._gone()
         try:
             threads = sum(self._client.nthreads().values())
-        except (OSError, TimeoutError, RuntimeError, ValueError):
+        except (AttributeError, OSError, TimeoutError, RuntimeError, ValueError):  # the first: of a client just closed
             threads = 0
         if threads:
             self._alone_since = None
@@ -297,4 +302,4 @@ def _is_full(error: BaseException | None, folder: Path) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     # What is raised where a raster cannot be written does not always say why.
-    return "rasterio" in type(error).__module__ and shutil.disk_usage(folder).free < 1 << 20
+    return "rasterio" in type(error).__module__ and shutil.disk_usage(folder).free < LEAST_ROOM

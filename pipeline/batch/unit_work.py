@@ -1,5 +1,6 @@
 """What a worker does of a unit: open, align, map, verify; and publish all of it at once, or nothing."""
 
+import errno
 import json
 import os
 import resource
@@ -30,6 +31,9 @@ from .unit_sources import Clock, NothingToMapError, Opened, open_unit
 
 #: Record of a finished unit, in its folder.
 RECORD = "unit.json"
+
+#: Bytes that are free on a disk which is not full.
+LEAST_ROOM = 1 << 20
 
 
 def map_unit(text: str, job: Job) -> dict[str, Any]:
@@ -76,6 +80,11 @@ def map_unit(text: str, job: Job) -> dict[str, Any]:
             write_text(scratch / "maps" / RECORD, json.dumps(record, indent=1))
             _publish(scratch / "maps", job.units / unit.name, unit.fingerprint)
         return record
+    except Exception as error:
+        # Asked while all that was written is there: where a raster cannot be written, the error does not say why.
+        if shutil.disk_usage(job.out).free < LEAST_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.out)) from error
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with suppress(OSError):  # others are in it; where none is, the command may have ended before its workers
