@@ -9,6 +9,10 @@ class SceneError(DatasetError):
     """A scene file cannot be used as it was declared."""
 
 
+class EmptySceneError(SceneError):
+    """A scene has no valid pixel."""
+
+
 class LabelError(DatasetError):
     """Labels disagree with the declared classes or with the grid."""
 

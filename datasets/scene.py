@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 
-from .errors import SceneError
+from .errors import EmptySceneError, SceneError
 from .modality import Band, Modality, Unit, implausible_unit
 from .quality import Quality
 
@@ -112,14 +112,16 @@ def check_scene(scene: Scene) -> None:
 
     Raises
     ------
+    EmptySceneError
+        If no pixel is valid.
     SceneError
-        If every pixel is nodata, or the values contradict the unit.
+        If the values contradict the unit.
     """
     sample = np.concatenate([scene.read(roi).reshape(len(scene.modality.bands), -1) for roi in _windows(scene)], axis=1)
     if not np.isfinite(sample).any():
         # The samples may lie in holes: only the whole scene proves that there is nothing.
         if not bool(scene._computed(scene.valid.any())):
-            raise SceneError(
+            raise EmptySceneError(
                 f"{scene.path}: found no valid pixel; wanted observed data; check the file, its clouds, and the nodata "
                 f"value of modality '{scene.modality.name}'"
             )

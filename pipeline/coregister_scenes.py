@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from ..datasets.errors import EmptySceneError
 from ..datasets.labels import read_labels
 from ..datasets.opening import open_scene
 from ..datasets.raster import cog_writer
@@ -24,6 +25,9 @@ from .scene_options import ClassOptions, ModalityOptions
 from .scenes import SceneFiles
 from .stage_options import CoregisterOptions
 from .verification import verify_checksums
+
+#: Why a modality is missing in a part of a scene.
+NOTHING_HERE = "no valid pixel in this part of the scene (nodata or clouds)"
 
 log = logging.getLogger(__name__)
 
@@ -136,12 +140,16 @@ def align_scene(
     SceneError, LabelError, AlignmentError, NotRegistrable
         As :func:`coregister_scenes`.
     """
-    opened = {name: open_modality(files, name, modalities[name]) for name in files.files}
-    for scene in opened.values():
-        check_scene(scene)
+    missing = dict(files.missing)
+    opened = _opened(files, modalities, missing, is_part=part is not None)
+    if not opened and part is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        AlignedStack(
+            name=files.name, geobox=part, modalities=tuple(modalities), present={}, missing=missing, group=files.group
+        ).save(folder / "stack.json")
+        return {}
     anchor = reference if reference in opened else next(iter(opened))
     grid = part or reference_grid(opened[anchor])
-    missing = dict(files.missing)
     for scene in opened.values() if part is None else ():
         require_overlap(files.name, scene, grid, opened[anchor])
     placements: dict[str, Placement] = {}
@@ -155,7 +163,7 @@ def align_scene(
         except AlignmentError:
             if part is None:
                 raise
-            missing[name] = "no valid pixel in this part of the scene"
+            missing[name] = NOTHING_HERE
             continue
         if with_pictures:
             quicklooks |= quicklook(opened[name], grid, placement)
@@ -175,6 +183,22 @@ def align_scene(
         acquired={name: str(opened[name].acquired) for name in present if opened[name].acquired is not None},
     ).save(folder / "stack.json")  # fmt: skip
     return {name: placements[name] for name in opened}
+
+
+def _opened(
+    files: SceneFiles, modalities: Mapping[str, ModalityOptions], missing: dict[str, str], *, is_part: bool
+) -> dict[str, Scene]:
+    """Open and check the modalities; of a part of a scene, those without a valid pixel are noted as missing."""
+    opened = {name: open_modality(files, name, modalities[name]) for name in files.files}
+    for name, scene in list(opened.items()):
+        try:
+            check_scene(scene)
+        except EmptySceneError:
+            if not is_part:
+                raise
+            missing[name] = NOTHING_HERE
+            del opened[name]
+    return opened
 
 
 def _write_modality(scene: Scene, grid: GeoBox, placement: Placement, *, stem: Path) -> None:

@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 from equipoise.datasets.errors import SceneError
 from equipoise.datasets.raster import cog_writer
 from equipoise.datasets.stack import AlignedStack
-from equipoise.pipeline.coregister_scenes import coregister_scenes
+from equipoise.pipeline.coregister_scenes import NOTHING_HERE, align_scene, coregister_scenes
 from equipoise.pipeline.errors import AlignmentError
 from equipoise.pipeline.scene_options import ModalityOptions
 from equipoise.pipeline.scenes import SceneFiles
@@ -117,6 +117,40 @@ def test_files_whose_data_do_not_overlap_are_refused(tmp_path):
         _align(tmp_path, files)
     assert not (tmp_path / "aligned" / "place" / "sar.tif").exists()
     assert list((tmp_path / "aligned" / "place").glob(".*")) == []
+
+
+def _align_part(folder, files, part):
+    align_scene(
+        SceneFiles(name="place", files=files, missing={}), dict.fromkeys(("eo", "sar"), PLAIN), reference="eo",
+        classes=[], options=CoregisterOptions(method="none"), folder=folder / "part", part=part, with_pictures=False,
+    )  # fmt: skip
+    return AlignedStack.load(folder / "part" / "stack.json")
+
+
+def test_a_part_of_a_scene_has_the_pixels_of_the_whole(tmp_path):
+    files = {"eo": _write(tmp_path / "eo.tif", _noise(1)), "sar": _write(tmp_path / "sar.tif", _noise(2))}
+    part = GRID[30:70, 10:50]
+    stack = _align_part(tmp_path, files, part)
+    assert (stack.geobox, set(stack.present), stack.missing) == (part, {"eo", "sar"}, {})
+    for name, path in stack.present.items():
+        with rasterio.open(path) as found, rasterio.open(files[name]) as whole:
+            np.testing.assert_array_equal(found.read(1), whole.read(1)[30:70, 10:50])
+
+
+@pytest.mark.parametrize("empty", [{"eo"}, {"sar"}, {"eo", "sar"}])
+@pytest.mark.parametrize("everywhere", [True, False], ids=["clouds over all", "none in this part"])
+def test_what_has_no_valid_pixel_in_a_part_is_missing_there(tmp_path, empty, everywhere):
+    files = {}
+    for name in ("eo", "sar"):
+        values = _noise(3)
+        if name in empty:
+            values[:] = np.nan if everywhere else values
+            values[:48] = np.nan
+        files[name] = _write(tmp_path / f"{name}.tif", values)
+    stack = _align_part(tmp_path, files, GRID[:40, :])
+    assert set(stack.present) == {"eo", "sar"} - empty
+    assert stack.missing == dict.fromkeys(empty, NOTHING_HERE)
+    assert {path.stem for path in (tmp_path / "part").glob("*.tif")} == {"eo", "sar"} - empty
 
 
 def test_a_scene_without_the_reference_uses_its_own_grid(tmp_path):
