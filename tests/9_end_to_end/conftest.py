@@ -92,4 +92,6 @@ def batch_run(tmp_path_factory) -> Run:
 @pytest.fixture(scope="session")
 def batch_done(batch_run) -> subprocess.CompletedProcess:
     """``equipoise batch`` without any disturbance: what it printed."""
-    return batch_run("--workers", "2")
+    done = batch_run("--workers", "2")
+    assert done.returncode == 0, done.stderr  # else every comparison with it would fail
+    return done
