@@ -173,7 +173,7 @@ def _seconds(text: str) -> float:
 
 def kills(folder: Path, *, small: bool) -> dict[str, Any]:
     """Kill workers, and the client once; compare with a run in peace."""
-    size, count, every = (640, 3, 12.0) if small else (1430, 4, 20.0)
+    size, count, every = (640, 3, 12.0) if small else (1800, 4, 20.0)
     arguments = regional(folder, size=size, count=count)
     peace, war, log = folder / "peace", folder / "war", folder / "kills.log"
     seconds = run([*arguments, "-o", str(peace), "--workers", "2"], log)

@@ -19,7 +19,7 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.
 Catalog = Annotated[str | None, typer.Option(help="Of regions: STAC search API (http...), or a catalog on disk.")]
 Dates = Annotated[str | None, typer.Option(help="Of a catalog: period, 2021-07-01/2021-07-31.")]
 Options = Annotated[Path | None, typer.Option(help="YAML: chunk, attempts, coregister, predict.")]
-Chunk = Annotated[int | None, typer.Option(help="Edge of a unit, px; default: 2048.")]
+Chunk = Annotated[int | None, typer.Option(help="Edge of a unit, px, rounded to whole windows; default: 2048.")]
 NameColumn = Annotated[str | None, typer.Option(help="Column of the regions' names; default: name.")]
 Collections = Annotated[Texts, typer.Option(help="eo=sentinel-2-l2a; best first.")]
 Bands = Annotated[Texts, typer.Option(help="eo=blue,green; default: the model's.")]
@@ -88,20 +88,19 @@ def batch(
     dry_run: DryRun = False,
 ) -> None:
     """Map regions, or many scenes, in units that workers share; skips what is done."""
-    from .batch.batch_options import read_batch_options
     from .batch.command import Asked, do
 
-    chosen = read_batch_options(options, {
+    changes = {
         "chunk": chunk, "attempts": attempts, "coregister.method": coregister, "predict.reliance": reliance,
         "predict.precision": precision,
-    })  # fmt: skip
+    }  # fmt: skip
     catalog_given: dict[str, Any] = {
         "collections": collections, "bands": bands, "unit": unit, "scale": scale, "offset": offset, "nodata": nodata,
         "max_gap": max_gap, "max_cloud": max_cloud, "min_coverage": min_coverage, "resolution": resolution,
         "allow_network": allow_network,
     }  # fmt: skip
     asked = Asked(
-        source=source, model=model, output=output, catalog=catalog, dates=dates, options=chosen,
+        source=source, model=model, output=output, catalog=catalog, dates=dates, options=options, changes=changes,
         catalog_given=catalog_given, name_column=name_column, scheduler=scheduler, workers=workers, threads=threads,
         worker_resources=tuple(worker_resources or ()), retry_failed=retry_failed, verify=verify, mosaic=mosaic,
         admin=admin, admin_column=admin_column, price=price, log_json=log_json, dry_run=dry_run,
@@ -112,6 +111,11 @@ def batch(
 
 
 def _end(result: "BatchResult") -> None:
+    from .errors import PipelineError
+
+    if not result.counts.get("done") and not result.counts.get("failed"):
+        reason, count = result.reasons.get("empty", ("", 0))
+        raise PipelineError(f"found nothing to map in {count} unit(s): {reason}; wanted imagery there; see the report")
     failed = result.counts.get("failed", 0)
     if failed:
         typer.echo(

@@ -88,8 +88,15 @@ class Config(Options):
         return tuple(options.modality(name) for name, options in self.modalities.items())
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, *, model: Path | None = None) -> Config:
     """Read and check a configuration; relative paths in it are taken from its folder.
+
+    Parameters
+    ----------
+    path
+        YAML.
+    model
+        Model folder in the place of `predict.model`: a configuration that maps with one need not declare classes.
 
     Raises
     ------
@@ -105,6 +112,8 @@ def load_config(path: Path) -> Config:
     except (yaml.YAMLError, ValueError) as error:
         where = " ".join(str(error).split())
         raise ConfigError(f"{path}: found text that is not YAML ({where}); wanted key: value lines; mend it") from error
+    if model is not None and isinstance(record, dict) and isinstance(record.get("predict") or {}, dict):
+        record["predict"] = {**(record.get("predict") or {}), "model": str(model.absolute())}
     return parse_config(record, origin=path)
 
 

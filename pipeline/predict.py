@@ -190,7 +190,8 @@ def check_bands(stack: AlignedStack, predictor: Predictor) -> None:
                 "model was trained on; correct `modalities`, or choose another model"
             )
         trained = units[name]
-        if predictor.normaliser.scenes is None and unit != trained:
+        same = (trained, trained.partition(",")[0]) if len(set(trained.split(","))) == 1 else (trained,)
+        if predictor.normaliser.scenes is None and unit not in same:  # one unit may stand for that of all bands
             raise PipelineError(
                 f"scene '{stack.name}': found modality '{name}' in {unit}; wanted {trained}, which the model was "
                 "trained on; declare the product's scale and unit, or train with `normalisation: scene`"

@@ -1,5 +1,6 @@
 """Options of a batch run that a file may give; the command's own come before them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ class BatchOptions(Options):
         return predict
 
 
-def read_batch_options(path: Path | None, changes: dict[str, Any]) -> BatchOptions:
+def read_batch_options(
+    path: Path | None, changes: Mapping[str, Any], *, base: Mapping[str, Mapping[str, Any]] | None = None
+) -> BatchOptions:
     """Read options from a file, and put those of the command in their place.
 
     Parameters
@@ -42,6 +45,8 @@ def read_batch_options(path: Path | None, changes: dict[str, Any]) -> BatchOptio
         YAML with the keys of :class:`BatchOptions`; None: defaults.
     changes
         Key, or ``section.key``, -> value; None leaves what is there.
+    base
+        Section -> values that both go before: those of a configuration whose scenes are mapped.
 
     Raises
     ------
@@ -57,6 +62,10 @@ def read_batch_options(path: Path | None, changes: dict[str, Any]) -> BatchOptio
             raise ConfigError(f"{path}: found no readable YAML ({text}); wanted options of a batch run") from error
     if not isinstance(record, dict):
         raise ConfigError(f"{path}: found no settings; wanted key: value lines such as chunk: 2048")
+    for section, values in (base or {}).items():
+        own = record.get(section)
+        if own is None or isinstance(own, dict):
+            record[section] = {**values, **(own or {})}
     for key, value in changes.items():
         if value is None:
             continue
@@ -67,7 +76,14 @@ def read_batch_options(path: Path | None, changes: dict[str, Any]) -> BatchOptio
     try:
         return BatchOptions.model_validate(record)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
-        )
+        problems = "; ".join(map(_problem, error.errors()))
         raise ConfigError(f"{path or 'the command'}: {problems}; correct it") from error
+
+
+def _problem(item: Any) -> str:
+    place = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        sections: dict[str, type[Options]] = {"coregister": CoregisterOptions, "predict": PredictOptions}
+        known = sections.get(str(item["loc"][0]), BatchOptions) if len(item["loc"]) > 1 else BatchOptions
+        return f"found unknown key '{place}'; wanted some of {', '.join(known.model_fields)}"
+    return f"{place}: {item['msg'].removeprefix('Value error, ')}"

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,9 +83,10 @@ def worker_count(options: ClusterOptions) -> int:
     """Return how many worker processes this machine is given."""
     if options.workers is not None:
         return options.workers
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // options.threads, int(memory // LEAST_MEMORY)))
+    from dask.system import CPU_COUNT  # both know the limits of containers
+    from distributed.system import MEMORY_LIMIT
+
+    return max(1, min(CPU_COUNT // options.threads, int(MEMORY_LIMIT // LEAST_MEMORY)))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from ...models.inference_form import inference_form
 from ..errors import ConfigError
 from ..model_folder import load_predictor
 from ..predict import Predictor
-from .batch_options import BatchOptions
+from .batch_options import BatchOptions, read_batch_options
 from .cluster import ClusterOptions, worker_count
 from .estimate import estimate
-from .inputs import ANY_TIME, Plan, make_plan, model_acquire_options, read_inputs
+from .inputs import ANY_TIME, Plan, base_options, make_plan, model_acquire_options, read_inputs
 from .run import LEDGER, BatchResult, run_batch
 from .run_options import RunOptions
 from .unit_ledger import UnitLedger
@@ -30,7 +30,8 @@ class Asked:
     source: Path
     model: Path
     output: Path
-    options: BatchOptions
+    options: Path | None = None
+    changes: Mapping[str, Any]
     catalog: str | None = None
     dates: str | None = None
     catalog_given: dict[str, Any]
@@ -59,7 +60,8 @@ def do(asked: Asked, *, announce: Callable[[str], None]) -> BatchResult | None:
     """
     kinds, resources = _kinds(asked.mosaic), read_resources(asked.worker_resources)
     inputs = read_inputs(asked.source, asked.catalog)
-    predictor = load_predictor(asked.model, device="cpu" if asked.dry_run else asked.options.predict.device)
+    chosen = read_batch_options(asked.options, asked.changes, base=base_options(inputs, asked.model))
+    predictor = load_predictor(asked.model, device="cpu" if asked.dry_run else chosen.predict.device)
     acquire = None
     if inputs.catalog is not None:
         dates = asked.dates or (ANY_TIME if inputs.kind == "items" else None)
@@ -67,7 +69,7 @@ def do(asked: Asked, *, announce: Callable[[str], None]) -> BatchResult | None:
             raise ConfigError("found a catalog and no period; wanted one, such as 2021-07-01/2021-07-31; add --dates")
         acquire = model_acquire_options(predictor, {**asked.catalog_given, "dates": dates})
     plan = make_plan(
-        inputs, predictor, model=asked.model, options=asked.options, acquire=acquire, column=asked.name_column,
+        inputs, predictor, model=asked.model, options=chosen, acquire=acquire, column=asked.name_column,
         out=asked.output, threads=asked.threads,
     )  # fmt: skip
     cluster = ClusterOptions(
@@ -78,9 +80,9 @@ def do(asked: Asked, *, announce: Callable[[str], None]) -> BatchResult | None:
             announce(line)
         return None
     options = RunOptions(
-        cluster=cluster, attempts=asked.options.attempts, retry_failed=asked.retry_failed, verify=asked.verify,
+        cluster=cluster, attempts=chosen.attempts, retry_failed=asked.retry_failed, verify=asked.verify,
         kinds=kinds, admin=asked.admin, admin_column=asked.admin_column,
-        log=sys.stdout if asked.log_json else None, settings=_settings(asked),
+        log=sys.stdout if asked.log_json else None, settings=_settings(asked, chosen),
     )  # fmt: skip
     result = run_batch(plan, predictor, options, announce=announce)
     for line in told(result, asked.output):
@@ -92,13 +94,14 @@ def told(result: BatchResult, out: Path) -> Iterator[str]:
     """Yield what a run came to, and where everything is."""
     counts = ", ".join(f"{count} {state}" for state, count in sorted(result.counts.items()))
     yield f"units       {counts}; {result.fresh} now, in {result.seconds:.1f} s"
+    for state, (reason, count) in result.reasons.items():
+        yield f"{state:<11} {count} unit(s): {reason}"
     yield f"ledger      {out / LEDGER}"
     yield f"maps        {out / 'units'}"
     made = result.finished
-    for path in made.mosaics[:4]:
-        yield f"mosaic      {out / path.relative_to(out.absolute())}"
-    if len(made.mosaics) > 4:
-        yield f"            and {len(made.mosaics) - 4} more in {out / 'regions'}"
+    for path in made.mosaics[:1]:
+        more = f" and {len(made.mosaics) - 1} more" if len(made.mosaics) > 1 else ""
+        yield f"mosaics     {out / path.relative_to(out.absolute())}{more}"
     for file in (*made.tables, made.collection, made.report):
         if file is not None:
             yield f"{_KINDS.get(file.name, 'table'):<11} {out / file.name}"
@@ -137,8 +140,8 @@ def _estimated(plan: Plan, predictor: Predictor, asked: Asked, *, workers: int) 
     yield from estimate(plan, mapper, known=known, workers=workers, price=asked.price).lines()
 
 
-def _settings(asked: Asked) -> dict[str, Any]:
+def _settings(asked: Asked, chosen: BatchOptions) -> dict[str, Any]:
     """Return what was asked for as plain values, for the record."""
-    given = {name: value for name, value in vars(asked).items() if name != "options"}
+    given = {name: value for name, value in vars(asked).items() if name not in ("options", "changes")}
     record = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
-    return {**record, "options": asked.options.model_dump(mode="json")}
+    return {**record, "options": chosen.model_dump(mode="json")}

@@ -14,10 +14,12 @@ from ...datasets.catalog import search_items
 from ...datasets.modality import Band
 from ...datasets.sensors import Sensor
 from ...datasets.source import as_source
+from ...datasets.stack import AlignedStack
 from ..acquire_options import AcquireOptions
 from ..config import load_config
 from ..coregister_scenes import open_modality, reference_grid
 from ..errors import ConfigError
+from ..predict import check_bands
 from ..run_folder import fingerprint
 from ..scenes import resolve_scenes
 from ..stages import with_sources
@@ -76,6 +78,17 @@ class Plan:
     regions: tuple[Region, ...]
 
 
+def base_options(inputs: Inputs, model: Path) -> dict[str, dict[str, Any]]:
+    """Return the options that a configuration has for its scenes; none for other inputs."""
+    if inputs.kind != "scenes":
+        return {}
+    config = load_config(inputs.path, model=model)
+    of_the_input = {"model", "scenes", "bbox", "aoi"}
+    return {
+        "coregister": config.coregister.model_dump(), "predict": config.predict.model_dump(exclude=of_the_input),
+    }  # fmt: skip
+
+
 def read_inputs(path: Path, catalog: str | None) -> Inputs:
     """Say what kind of input a path is.
 
@@ -85,6 +98,8 @@ def read_inputs(path: Path, catalog: str | None) -> Inputs:
         If it is none that can be mapped.
     """
     suffix = path.suffix.lower()
+    if (path / "batch.json").is_file():
+        raise ConfigError(f"{path}: found the folder of a batch run; wanted what is to be mapped; -o names the folder")
     if suffix in (".yaml", ".yml") and path.is_file():
         return _without_catalog(Inputs(kind="scenes", path=path), catalog)
     if path.is_dir() and any((path / name).is_file() for name in CATALOG_FILES):
@@ -139,9 +154,8 @@ def make_plan(
         If the inputs cannot be used.
     """
     _check_model(predictor, model)
-    config = load_config(inputs.path) if inputs.kind == "scenes" else None
-    coregister = options.coregister if config is None else config.coregister
-    predict = options.predict
+    config = load_config(inputs.path, model=model) if inputs.kind == "scenes" else None
+    coregister, predict = options.coregister, options.predict
     layout = ChunkLayout.of(predict, edge=options.chunk)
     sensors = () if acquire is None else tuple(acquire.resolved_sensors())
     _check_units(sensors, predictor)
@@ -158,7 +172,7 @@ def make_plan(
         {name: item.model_dump(mode="json") for name, item in config.modalities.items()},
     )  # fmt: skip
     cutting = Cutting(layout=layout, resolution=10.0 if acquire is None else acquire.resolution, mark=mark)
-    regions, units = _cut(inputs, predictor, sensors, acquire, cutting, column)
+    regions, units = _cut(inputs, predictor, sensors, acquire, cutting, column, model)
     return Plan(job=job, units=tuple(units), regions=regions)
 
 
@@ -169,6 +183,7 @@ def _cut(
     acquire: AcquireOptions | None,
     cutting: Cutting,
     column: str | None,
+    model: Path,
 ) -> tuple[tuple[Region, ...], list[Unit]]:
     if inputs.kind in ("regions", "items"):
         if acquire is None or inputs.catalog is None:
@@ -179,12 +194,21 @@ def _cut(
         )  # fmt: skip
         return regions, plan_regions(regions, inputs.catalog, sensors, acquire, cutting=cutting)
     if inputs.kind == "stacks":
-        units = plan_stacks(sorted(inputs.path.rglob("stack.json")), cutting=cutting)
+        units = plan_stacks(_checked_stacks(inputs.path, predictor), cutting=cutting)
     else:
-        units = plan_files(_scene_grids(inputs.path, predictor.network.modalities), cutting=cutting)
-    if doubled := [name for name, count in Counter(unit.name for unit in units).items() if count > 1][:3]:
-        raise ConfigError(f"{inputs.path}: found several scenes of one name ({doubled}); wanted each once; rename them")
+        units = plan_files(_scene_grids(inputs.path, predictor.network.modalities, model), cutting=cutting)
     return _outlines(units), units
+
+
+def _checked_stacks(folder: Path, predictor: "Predictor") -> list[Path]:
+    """Return the stacks below a folder, each of a name of its own and with the bands of the model."""
+    paths = sorted(folder.rglob("stack.json"))
+    stacks = [AlignedStack.load(path) for path in paths]
+    if doubled := [name for name, count in Counter(stack.name for stack in stacks).items() if count > 1][:3]:
+        raise ConfigError(f"{folder}: found several scenes of one name ({doubled}); wanted each once; rename them")
+    for stack in stacks:
+        check_bands(stack, predictor)
+    return paths
 
 
 def model_acquire_options(predictor: "Predictor", given: dict[str, Any]) -> AcquireOptions:
@@ -257,8 +281,8 @@ def _item_regions(inputs: Inputs, sensor: Sensor, options: AcquireOptions) -> tu
     return tuple(Region(name=item.id, outline=item.footprint) for item in items)
 
 
-def _scene_grids(path: Path, modalities: Sequence[str]) -> dict[str, tuple[Any, list[Path]]]:
-    config, found = load_config(path), {}
+def _scene_grids(path: Path, modalities: Sequence[str], model: Path) -> dict[str, tuple[Any, list[Path]]]:
+    config, found = load_config(path, model=model), {}
     for scene in resolve_scenes(config):
         if not set(scene.files) & set(modalities):
             raise ConfigError(

@@ -5,7 +5,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,8 @@ class BatchResult:
         Units that were done now.
     seconds
         Wall time of the work on units.
+    reasons
+        State, empty or failed -> the commonest reason and the number of units that have it.
     finished
         What was made of them.
     """
@@ -53,6 +56,7 @@ class BatchResult:
     fresh: int
     seconds: float
     finished: Finished
+    reasons: dict[str, tuple[str, int]]
 
 
 def run_batch(
@@ -92,7 +96,8 @@ def run_batch(
             before, counts, seconds = _work(plan, ledger, options, announce, workers)
             finished = finish(plan, predictor, manifest, options=options, ledger=out / LEDGER, workers=workers)
         fresh = counts.get(DONE, 0) - before.get(DONE, 0)
-        return BatchResult(counts=counts, fresh=fresh, seconds=seconds, finished=finished)
+        rows = UnitLedger.read(out / LEDGER).values()
+        return BatchResult(counts=counts, fresh=fresh, seconds=seconds, finished=finished, reasons=_reasons(rows))
 
 
 def open_folder(out: Path) -> None:
@@ -174,6 +179,16 @@ def _work(
         ledger.close()
         if (plan.job.out / "assets").is_dir():
             Ledger.open(plan.job.out / "assets").clear_locks()
+
+
+def _reasons(rows: Iterable[UnitRow]) -> dict[str, tuple[str, int]]:
+    """Return the commonest reason of the units that have no maps, by state."""
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        if row.state in (EMPTY, FAILED):
+            # Units that fail alike differ in the names that their errors name.
+            found.setdefault(row.state, Counter())[row.error.replace(row.name, "...")] += 1
+    return {state: reasons.most_common(1)[0] for state, reasons in sorted(found.items())}
 
 
 def _manifest(plan: Plan, predictor: "Predictor", options: RunOptions) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _of_items(unit: Unit, job: Job, scratch: Path, clock: Clock) -> Opened:
 def _of_files(unit: Unit, job: Job, scratch: Path, clock: Clock) -> Opened:
     assert job.config is not None  # noqa: S101 (for the type checker)
     status = job.config.stat()
-    config, scenes = _scenes(job.config, status.st_mtime_ns)
+    config, scenes = _scenes(job.config, status.st_mtime_ns, job.model)
     scene = scenes[unit.source["scene"]]
     sources = [
         {"id": path.name, "collection": None, "href": str(path)}
@@ -124,9 +124,9 @@ def _of_files(unit: Unit, job: Job, scratch: Path, clock: Clock) -> Opened:
 
 
 @lru_cache(maxsize=4)
-def _scenes(config: Path, modified: int) -> tuple[Config, dict[str, SceneFiles]]:
+def _scenes(config: Path, modified: int, model: Path) -> tuple[Config, dict[str, SceneFiles]]:
     del modified  # tells a file that was replaced
-    loaded = load_config(config)
+    loaded = load_config(config, model=model)
     return loaded, {scene.name: scene for scene in resolve_scenes(loaded)}
 
 

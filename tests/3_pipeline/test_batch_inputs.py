@@ -21,6 +21,7 @@ from strategies import geoboxes, north_up, write_tiff
 from equipoise.datasets.catalog import search_items
 from equipoise.datasets.catalog_items import AssetBand, CatalogAsset, CatalogItem
 from equipoise.datasets.pairing import Acquisition, acquisitions
+from equipoise.datasets.raster import cog_writer
 from equipoise.datasets.sensors import KNOWN_SENSORS
 from equipoise.datasets.stack import AlignedStack
 from equipoise.datasets.statistics import BandStatistics
@@ -28,12 +29,12 @@ from equipoise.models.network import FusionUNet
 from equipoise.pipeline.batch.batch_options import BatchOptions, read_batch_options
 from equipoise.pipeline.batch.catalog_record import acquisition_record, read_acquisition
 from equipoise.pipeline.batch.command import Asked, do, read_resources
-from equipoise.pipeline.batch.inputs import Inputs, make_plan, model_acquire_options, read_inputs
+from equipoise.pipeline.batch.inputs import Inputs, base_options, make_plan, model_acquire_options, read_inputs
 from equipoise.pipeline.batch.regions import read_regions
 from equipoise.pipeline.batch.unit import Unit
-from equipoise.pipeline.errors import ConfigError
+from equipoise.pipeline.errors import ConfigError, PipelineError
 from equipoise.pipeline.model_folder import load_predictor
-from equipoise.pipeline.predict import Predictor
+from equipoise.pipeline.predict import Predictor, check_bands
 
 JULY = "2021-07-01/2021-07-31"
 GIVEN = dict.fromkeys(("collections", "bands", "unit", "scale", "offset", "nodata"))
@@ -266,8 +267,8 @@ def test_options_of_the_command_go_before_those_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "changes", "words"),
     [
-        ("chunks: 64", {}, "chunks: Extra inputs are not permitted"),
-        ("predict: {tiles: 64}", {}, "predict.tiles: Extra inputs are not permitted"),
+        ("chunks: 64", {}, "found unknown key 'chunks'; wanted some of chunk, coregister"),
+        ("predict: {tiles: 64}", {}, "found unknown key 'predict.tiles'; wanted some of model"),
         ("chunk: 31", {}, "chunk: Input should be greater than or equal to 32"),
         ("chunk: 64", {"chunk": 8}, "chunk: Input should be greater than or equal to 32"),
         ("attempts: 0", {}, "attempts: Input should be greater than or equal to 1"),
@@ -365,7 +366,7 @@ def test_a_catalog_needs_a_period(predictor, model, tmp_path, catalog):
     regions = _regions(tmp_path / "r.geojson")
     with _refused("found a catalog and no period"):
         do(
-            Asked(source=regions, model=model, output=tmp_path / "out", options=BatchOptions(), catalog=str(catalog),
+            Asked(source=regions, model=model, output=tmp_path / "out", changes={}, catalog=str(catalog),
                   catalog_given=GIVEN),
             announce=print,
         )  # fmt: skip
@@ -375,7 +376,7 @@ def test_a_catalog_needs_a_period(predictor, model, tmp_path, catalog):
 
 
 def test_a_mosaic_of_no_known_kind_is_refused(model, tmp_path):
-    asked = Asked(source=tmp_path, model=model, output=tmp_path, options=BatchOptions(), catalog_given=GIVEN)
+    asked = Asked(source=tmp_path, model=model, output=tmp_path, changes={}, catalog_given=GIVEN)
     with _refused("--mosaic: found 'tiff'; wanted cog, vrt"):
         do(replace(asked, mosaic="cog,tiff"), announce=print)
 
@@ -426,8 +427,59 @@ def test_scenes_of_one_name_are_refused(predictor, model, tmp_path):
         AlignedStack(name="twin", geobox=north_up(20, 20), modalities=("eo",), present={"eo": file}).save(
             tmp_path / folder / "stack.json"
         )
-    with _refused("found several scenes of one name (['twin_r0000_c0000'"):
+    with _refused("found several scenes of one name (['twin'])"):
         _plan(Inputs(kind="stacks", path=tmp_path), predictor, model)
+
+
+def test_stacks_with_other_bands_are_refused_before_anything_is_mapped(predictor, model, tmp_path):
+    file = write_tiff(tmp_path / "eo.tif", np.zeros((2, 20, 20), np.float32), north_up(20, 20))
+    AlignedStack(name="odd", geobox=north_up(20, 20), modalities=("eo",), present={"eo": file}).save(
+        tmp_path / "stack.json"
+    )
+    with pytest.raises(PipelineError, match="scene 'odd': found bands"):
+        _plan(Inputs(kind="stacks", path=tmp_path), predictor, model)
+
+
+@pytest.mark.parametrize(
+    ("unit", "fits"), [("reflectance", True), (",".join(["reflectance"] * 4), True), ("db", False)]
+)
+def test_one_unit_may_stand_for_that_of_all_bands(predictor, tmp_path, unit, fits):
+    """`equipoise acquire` names it once, `equipoise coregister` band by band."""
+    file = tmp_path / "eo.tif"
+    bands = next(item.band_names for item in predictor.normaliser.modalities if item.name == "eo")
+    with cog_writer(file, north_up(20, 20), count=4, dtype="float32", nodata=np.nan, overview_resampling="average",
+                    descriptions=bands, tags={"unit": unit}) as writer:  # fmt: skip
+        writer.write(np.zeros((4, 20, 20), np.float32))
+    stack = AlignedStack(name="a", geobox=north_up(20, 20), modalities=("eo",), present={"eo": file})
+    if fits:
+        check_bands(stack, predictor)
+    else:
+        with pytest.raises(PipelineError, match="found modality 'eo' in db; wanted reflectance"):
+            check_bands(stack, predictor)
+
+
+def test_a_folder_of_a_batch_run_is_no_input(tmp_path):
+    (tmp_path / "batch.json").write_text("{}")
+    (tmp_path / "catalog.json").write_text("{}")
+    with _refused("found the folder of a batch run"):
+        read_inputs(tmp_path, None)
+
+
+def test_a_configuration_gives_the_options_of_its_scenes(model, tmp_path):
+    """Its own come first, then those of the file, then the command's; it need not declare classes."""
+    config = tmp_path / "config.yaml"
+    write_tiff(tmp_path / "eo.tif", np.zeros((4, 20, 20), np.float32), north_up(20, 20))
+    config.write_text(
+        "modalities: {eo: {unit: reflectance, bands: [blue, green, red, nir]}}\n"
+        "scenes: [{name: a, files: {eo: eo.tif}}]\n"
+        "coregister: {method: none, max_shift_m: 33}\npredict: {tile: 128, overlap: 32, reliance: none}\n"
+    )
+    base = base_options(read_inputs(config, None), model)
+    (tmp_path / "options.yaml").write_text("predict: {tile: 192}")
+    found = read_batch_options(tmp_path / "options.yaml", {"predict.reliance": "shapley"}, base=base)
+    assert (found.coregister.method, found.coregister.max_shift_m) == ("none", 33)
+    assert (found.predict.tile, found.predict.overlap, found.predict.reliance) == (192, 32, "shapley")
+    assert base_options(Inputs(kind="stacks", path=tmp_path), model) == {}
 
 
 # Records that come back
