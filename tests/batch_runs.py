@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -164,6 +165,11 @@ def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     """Wait for the end of a process and return what it said."""
     out, error = process.communicate(timeout=PATIENCE)
     return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+
+
+def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the lines on standard error, without those that tell once a minute how far a run is."""
+    return [line for line in done.stderr.splitlines() if not re.match(r"\d+ of \d+ units", line)]
 
 
 def wait_for(there: Callable[[], object], *processes: subprocess.Popen[str], what: str = "it") -> Any:

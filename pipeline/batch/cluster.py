@@ -19,6 +19,10 @@ Workers = Callable[[], "Client"]
 #: Memory that a worker of this machine is given at least, bytes: fewer workers are started where there is less.
 LEAST_MEMORY = 2_500_000_000
 
+#: Time without a sign of life after which a worker of this machine is taken for dead; importing can take half of it
+#: where others want the processor.
+HUNG = "2 minutes"
+
 #: Seconds for which a scheduler is waited for, when a run begins and when it is lost.
 PATIENCE = 60.0
 
@@ -63,7 +67,8 @@ def connected(options: ClusterOptions) -> Iterator["Client"]:
             logging.INFO if logging.getLogger().isEnabledFor(logging.INFO) else logging.CRITICAL
         )
     # Whoever is not told of a dead worker cannot count: a unit that kills workers is to be set aside.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+    # Nor does a worker that hangs keep its unit for the five minutes to ten that are Dask's own.
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.worker-ttl": HUNG}):
         if options.scheduler is None:
             with _local(options) as cluster, Client(cluster, set_as_default=False) as client:
                 yield client
