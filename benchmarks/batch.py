@@ -18,7 +18,6 @@ import json
 import os
 import platform
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -176,20 +175,22 @@ def kills(folder: Path, *, small: bool) -> dict[str, Any]:
     size, count, every = (640, 3, 12.0) if small else (1800, 4, 20.0)
     arguments = regional(folder, size=size, count=count)
     peace, war, log = folder / "peace", folder / "war", folder / "kills.log"
-    seconds = run([*arguments, "-o", str(peace), "--workers", "2"], log)
+    run([*arguments, "-o", str(peace), "--workers", "2"], log)
     chance, total = np.random.default_rng(0), len(records(peace))
-    done, killed, clients = 0, 0, 1
+    killed, clients, is_client_due = 0, 1, True
     began = time.monotonic()
-    watched = Watched([*arguments, "-o", str(war), "--workers", "2", "--attempts", "6"], log)
-    due, is_client_due = time.monotonic() + every, True
+    arguments = [*arguments, "-o", str(war), "--workers", "2", "--attempts", "6"]
+    watched, due = Watched(arguments, log), float("inf")
     while watched.is_alive:
         time.sleep(0.2)
         done = len(list(war.glob("units/*/unit.json")))
+        if due == float("inf") and any((war / ".work").glob("*")):  # work has begun: so does the clock
+            due = time.monotonic() + every
         if is_client_due and done > total * 0.45:
-            os.kill(watched.process.pid, signal.SIGKILL)
+            watched.client.kill()
             watched.process.wait()
-            watched = Watched([*arguments, "-o", str(war), "--workers", "2", "--attempts", "6"], log)
-            is_client_due, clients, due = False, clients + 1, time.monotonic() + every
+            watched, due = Watched(arguments, log), float("inf")
+            is_client_due, clients = False, clients + 1
         if time.monotonic() >= due and done < total and (found := watched.workers()):
             found[chance.integers(len(found))].kill()
             killed, due = killed + 1, due + every
@@ -200,7 +201,7 @@ def kills(folder: Path, *, small: bool) -> dict[str, Any]:
         "workers_killed": killed, "clients": clients, "states": rows["state"].value_counts().to_dict(),
         "losses": int(rows["losses"].sum()), "attempts": int(rows["attempts"].sum()),
         "ledger_agrees": _agree(war, rows, known), "hashes_equal": hashes(peace) == hashes(war),
-        "leftovers": leftovers(war) + leftovers(peace), "peace_s": round(seconds, 1),
+        "leftovers": leftovers(war) + leftovers(peace), "peace_s": _pace(peace)["makespan_s"],
         "war_s": round(time.monotonic() - began, 1),
     }  # fmt: skip
 

@@ -23,8 +23,13 @@ LEAST_MEMORY = 2_500_000_000
 #: where others want the processor.
 HUNG = "2 minutes"
 
+#: Times that workers of this machine are started before it is given up.
+STARTS = 3
+
 #: Seconds for which a scheduler is waited for, when a run begins and when it is lost.
 PATIENCE = 60.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +111,31 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _local(options: ClusterOptions) -> Any:
-    from distributed import LocalCluster
-
     environment = {
         name: str(options.threads)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GDAL_NUM_THREADS")
     }
     # A terminal sends Ctrl-C to workers, too, which would each end with a traceback.
     with _deaf_to_interrupts():
-        return LocalCluster(
+        return _started(
             n_workers=worker_count(options), threads_per_worker=1, processes=True, host="127.0.0.1",
             dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, resources=dict(options.resources or {}),
             env={**environment, "OMP_WAIT_POLICY": "PASSIVE", "GDAL_CACHEMAX": "256"},
         )  # fmt: skip
+
+
+def _started(**arguments: Any) -> Any:
+    """Start the workers; one that dies while they start is no reason to give up at once."""
+    from distributed import LocalCluster
+
+    failed: Exception | None = None
+    for _ in range(STARTS):
+        try:
+            return LocalCluster(**arguments)
+        except (RuntimeError, TimeoutError, OSError) as error:
+            log.info("workers did not start: %s", error)
+            failed = error
+    raise PipelineError(
+        f"found workers that do not start ({' '.join(str(failed).split())[:120]}); wanted {arguments['n_workers']} "
+        "processes on this machine; check its memory, or give fewer --workers"
+    ) from failed
