@@ -7,17 +7,19 @@ invented:
 - kills: 200 units of four regions in two UTM zones on two workers; a worker is killed every 20 s and the client once;
   against a run that was left in peace;
 - cluster: the same regions by `dask scheduler` and two `dask worker` over tcp;
-- memory: of workers; and of the client, with 10 000 units of one window.
+- memory: of workers; and of the client, with 10 000 units of one window, of which a fifth has something to map.
 
 Writes batch.json beside this file, from which `cluster_simulation.py` takes its times. `--part speed` measures one part
 and keeps the others; `--small` tries all of it on a few units, and writes nothing.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import re
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -275,8 +277,7 @@ def memory(folder: Path, *, small: bool) -> dict[str, Any]:
     watched, seen = Watched(arguments, folder / "memory.log"), []
     while watched.is_alive:
         time.sleep(1.0)
-        count = sum(1 for _ in os.scandir(out / "units")) if (out / "units").is_dir() else 0
-        seen.append((count, watched.look(), watched.cpu))
+        seen.append((_finished(out), watched.look(), watched.cpu))
     seconds = watched.end()
     rows = ledger(out)
     began = next(item for item in seen if item[0] >= min(100, len(rows) // 10))
@@ -291,6 +292,15 @@ def memory(folder: Path, *, small: bool) -> dict[str, Any]:
         "client_cpu_s_a_unit": round((at_work[-1][2] - began[2]) / max(1, at_work[-1][0] - began[0]), 5),
         "worker_s_a_unit": round(float(rows["seconds"].median()), 4),
     }  # fmt: skip
+
+
+def _finished(out: Path) -> int:
+    """Return how many units the ledger says are finished, while the command writes it."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{out / 'ledger.gpkg'}?mode=ro", uri=True)) as base:
+            return int(base.execute("SELECT count(*) FROM units WHERE state IN ('done', 'empty')").fetchone()[0])
+    except sqlite3.Error:
+        return 0
 
 
 def calibration(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import predict
 import yaml
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
+from equipoise.datasets.raster import cog_writer
 from equipoise.datasets.stack import AlignedStack
 from equipoise.datasets.statistics import statistics_to_dict
 from equipoise.models.checkpoint import ModelCard, save_model
@@ -54,12 +57,24 @@ def default_model(folder: Path) -> Path:
 
 
 def tiny_scene(folder: Path, *, edge: int) -> tuple[Path, Path]:
-    """Write a square stack of one sensor, and a network as small as they come; return their folders."""
-    stack = predict.write_scene(folder / "scene", rows=edge, cols=edge, names=("ir",))
-    stack.save(folder / "scene" / "stack.json")
+    """Write a square stack of one sensor that has seen its upper fifth, and a network as small as they come.
+
+    Return their folders.
+    """
+    place, grid = folder / "scene", GeoBox((edge, edge), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32633")
+    place.mkdir(parents=True)
+    values = np.full((1, edge, edge), np.nan, dtype=np.float32)
+    values[:, : edge // 5] = np.random.default_rng(0).normal(size=(1, edge // 5, edge)).round(2)
+    with cog_writer(
+        place / "ir.tif", grid, count=1, dtype="float32", nodata=np.nan, overview_resampling="average",
+        descriptions=["ir0"], tags={"unit": "digital_number"},
+    ) as writer:  # fmt: skip
+        writer.write(values)
+    stack = AlignedStack(name="tiny", geobox=grid, modalities=("ir",), present={"ir": place / "ir.tif"})
+    stack.save(place / "stack.json")
     predictor = predict.trained(("ir",), depth=2, steps=1)
     spec = NetworkSpec(modalities=("ir",), in_channels=(1,), classes=predict.CLASSES, depth=1, decoder_channels=(4,))
-    return folder / "scene", _saved(folder / "model", predictor, FusionUNet(spec))
+    return place, _saved(folder / "model", predictor, FusionUNet(spec))
 
 
 def _saved(folder: Path, predictor: Predictor, network: FusionUNet | None = None) -> Path:

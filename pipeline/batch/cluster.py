@@ -23,6 +23,16 @@ LEAST_MEMORY = 2_500_000_000
 #: where others want the processor.
 HUNG = "2 minutes"
 
+#: What Dask is told. Whoever is not told of a dead worker cannot count: a unit that kills workers is to be set aside.
+#: Nor does a worker that hangs keep its unit for the five minutes to ten that are Dask's own. And nothing is profiled:
+#: ``sys._current_frames``, which that takes many times a second, can deadlock with the garbage collector in Python 3.11
+#: (CPython issue 106883): the worker stands still for good.
+CONFIG = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-ttl": HUNG,
+    "distributed.worker.profile.enabled": False,
+}
+
 #: Times that workers of this machine are started before it is given up.
 STARTS = 3
 
@@ -71,9 +81,7 @@ def connected(options: ClusterOptions) -> Iterator["Client"]:
         logging.getLogger(name).setLevel(
             logging.INFO if logging.getLogger().isEnabledFor(logging.INFO) else logging.CRITICAL
         )
-    # Whoever is not told of a dead worker cannot count: a unit that kills workers is to be set aside.
-    # Nor does a worker that hangs keep its unit for the five minutes to ten that are Dask's own.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.worker-ttl": HUNG}):
+    with dask.config.set(CONFIG):
         if options.scheduler is None:
             with _local(options) as cluster, Client(cluster, set_as_default=False) as client:
                 yield client
@@ -120,7 +128,10 @@ def _local(options: ClusterOptions) -> Any:
         return _started(
             n_workers=worker_count(options), threads_per_worker=1, processes=True, host="127.0.0.1",
             dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, resources=dict(options.resources or {}),
-            env={**environment, "OMP_WAIT_POLICY": "PASSIVE", "GDAL_CACHEMAX": "256"},
+            env={
+                **environment, "OMP_WAIT_POLICY": "PASSIVE", "GDAL_CACHEMAX": "256",
+                "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+            },
         )  # fmt: skip
 
 
