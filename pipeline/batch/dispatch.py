@@ -6,6 +6,7 @@ import queue
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -26,6 +27,9 @@ AHEAD = 1.25
 
 #: Units that are set aside, none being done, after which it is not the units: the run ends.
 MOST_ALIKE = 8
+
+#: Workers that may die while a unit waits for its turn, before that is taken for the unit's fault.
+MOST_UNBEGUN = 10
 
 #: Seconds after which the state of the cluster is looked at where nothing happens.
 LOOK = 2.0
@@ -96,6 +100,7 @@ class Dispatch:
         self._room, self._looked = 1, -LOOK
         self._alone_since: float | None = None
         self._aside, self._is_any_done = 0, False
+        self._waited: Counter[str] = Counter()
 
     def run(self, tell: Callable[[Event], None]) -> None:
         """Work until every unit is done, empty or set aside.
@@ -242,7 +247,9 @@ class Dispatch:
         begun = list(self._job.scratch.glob(f"{name}.*"))
         for leftover in begun:
             shutil.rmtree(leftover, ignore_errors=True)
-        if not begun:
+        self._waited[name] += not begun
+        # A worker that always dies before it has begun anything, for want of memory say, must come to an end, too.
+        if not begun and self._waited[name] <= MOST_UNBEGUN:
             self._ledger.give_back(name)
             tell(Event(kind="lost", unit=name, error=f"worker {worker} died before this unit's turn", worker=worker))
             return
