@@ -26,11 +26,14 @@ HUNG = "2 minutes"
 #: What Dask is told. Whoever is not told of a dead worker cannot count: a unit that kills workers is to be set aside.
 #: Nor does a worker that hangs keep its unit for the five minutes to ten that are Dask's own. And nothing is profiled:
 #: ``sys._current_frames``, which that takes many times a second, can deadlock with the garbage collector in Python 3.11
-#: (CPython issue 106883): the worker stands still for good.
+#: (CPython issue 106883): the worker stands still for good. Workers give memory back to the system by the C library's
+#: own measure, not by Dask's, with which every tensor is paid for anew: a unit took half as much processor time again.
 CONFIG = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-ttl": HUNG,
     "distributed.worker.profile.enabled": False,
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 128 * 2**20,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 32 * 2**20,
 }
 
 #: Times that workers of this machine are started before it is given up.

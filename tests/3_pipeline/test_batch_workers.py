@@ -19,6 +19,7 @@ def test_workers_are_not_profiled_and_have_one_thread_for_everything():
             "profiled": "profile" in dask_worker.periodic_callbacks,
             "threads": [os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS", "GDAL")],
             "hears_interrupts": signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []),
+            "memory": [os.environ[f"MALLOC_{name}_THRESHOLD_"] for name in ("TRIM", "MMAP")],
             "nthreads": dask_worker.state.nthreads,
             "resources": dict(dask_worker.state.total_resources),
         }
@@ -28,7 +29,8 @@ def test_workers_are_not_profiled_and_have_one_thread_for_everything():
         (address,) = client.nthreads()
         assert address.startswith("tcp://127.0.0.1:")
     assert told == {
-        "profiled": False, "threads": ["1"] * 4, "hears_interrupts": False, "nthreads": 1, "resources": {"GPU": 1},
+        "profiled": False, "threads": ["1"] * 4, "hears_interrupts": False, "nthreads": 1,
+        "memory": ["134217728", "33554432"], "resources": {"GPU": 1},
     }  # fmt: skip
 
 
