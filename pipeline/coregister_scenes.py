@@ -170,9 +170,24 @@ def align_scene(
     if with_pictures:
         save_quicklooks(folder / "quicklooks.npz", quicklooks)
     labels = None if files.labels is None else _write_labels(files.labels, grid, classes, path=folder / "labels.tif")
+    _stack(files, tuple(modalities), grid, opened, placements, missing, labels, folder).save(folder / "stack.json")
+    return {name: placements[name] for name in opened}
+
+
+def _stack(
+    files: SceneFiles,
+    modalities: tuple[str, ...],
+    grid: GeoBox,
+    opened: Mapping[str, Scene],
+    placements: Mapping[str, Placement],
+    missing: Mapping[str, str],
+    labels: Path | None,
+    folder: Path,
+) -> AlignedStack:
+    """Describe what was written of a scene."""
     present = [name for name in files.files if name not in missing]
-    AlignedStack(
-        name=files.name, geobox=grid, modalities=tuple(modalities), missing=missing, labels=labels,
+    return AlignedStack(
+        name=files.name, geobox=grid, modalities=modalities, missing=missing, labels=labels,
         present={name: folder / f"{name}.tif" for name in present}, label=files.label, split=files.split,
         clouds={name: folder / f"{name}.quality.tif" for name in present if opened[name].quality is not None},
         confidence={name: placements[name].registration.confidence for name in present
@@ -181,8 +196,7 @@ def align_scene(
             name: folder / f"{name}.registration.tif" for name in present if placements[name].layer is not None
         },
         acquired={name: str(opened[name].acquired) for name in present if opened[name].acquired is not None},
-    ).save(folder / "stack.json")  # fmt: skip
-    return {name: placements[name] for name in opened}
+    )  # fmt: skip
 
 
 def _opened(

@@ -131,10 +131,7 @@ def _local(options: ClusterOptions) -> Any:
         return _started(
             n_workers=worker_count(options), threads_per_worker=1, processes=True, host="127.0.0.1",
             dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, resources=dict(options.resources or {}),
-            env={
-                **environment, "OMP_WAIT_POLICY": "PASSIVE", "GDAL_CACHEMAX": "256",
-                "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
-            },
+            env={**environment, "OMP_WAIT_POLICY": "PASSIVE", "GDAL_CACHEMAX": "256"},
         )  # fmt: skip
 
 
