@@ -21,7 +21,7 @@ demo: $(INSTALLED) ## run the main job on an embedded scene; prints where the ma
 	@$(BIN)/equipoise demo -o runs/demo
 
 test: $(INSTALLED) ## run the tests (ARGS="-k name" chooses; EQUIPOISE_DATA adds real imagery)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: lint types imports test ## what continuous integration runs: lint, types, import contracts, tests
 
