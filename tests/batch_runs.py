@@ -188,6 +188,19 @@ def wait_for(there: Callable[[], object], *processes: subprocess.Popen[str], wha
     return found
 
 
+def hold_when(there: Callable[[], object], process: subprocess.Popen[str], *, what: str) -> None:
+    """Stop a command and its workers at a moment at which ``there()`` is true; the caller lets them go on.
+
+    A moment that is only waited for may be over before anything is done about it, on a machine that does much else.
+    """
+    while True:
+        wait_for(there, process, what=what)
+        os.killpg(process.pid, signal.SIGSTOP)
+        if there():
+            return
+        os.killpg(process.pid, signal.SIGCONT)
+
+
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the worker processes of a command, oldest first."""
     try:

@@ -15,7 +15,7 @@ import psutil
 import pystac
 import pytest
 import rasterio
-from batch_runs import dies_elsewhere, ended, kill, said, served, started, wait_for, workers_of
+from batch_runs import dies_elsewhere, ended, hold_when, kill, said, served, started, wait_for, workers_of
 from pystac.validation import JsonSchemaSTACValidator
 from pystac_client import Client
 from pystac_client.stac_api_io import StacApiIO
@@ -150,17 +150,21 @@ def stopped_twice(batch_run, batch_done):
     """A run that Ctrl-C ended, whose client was then killed, and that was let through; with what was seen of it."""
     run, seen = batch_run.of("stopped"), {}
     with started(run, "--workers", "2") as process:
-        wait_for(lambda: "done" in run.states().values() and run.begun(), process, what="a unit in hand")
+        hold_when(
+            lambda: {"done", "pending"} <= set(run.states().values()) and run.begun(), process, what="a unit in hand"
+        )
         workers = workers_of(process)
         os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGCONT)
         seen["interrupted"] = ended(process)
     seen["left"], seen["states"] = run.leftovers(), run.states()
     seen["orphans of the first"] = psutil.wait_procs(workers, timeout=SOON)[1]
     first = {name: (run.out / "units" / name).stat().st_mtime_ns for name in run.published()}
     with started(run, "--workers", "2") as process:
-        wait_for(lambda: len(run.published()) > len(first) and run.begun(), process, what="a unit in hand")
+        hold_when(lambda: len(run.published()) > len(first) and run.begun(), process, what="a unit in hand")
         workers = workers_of(process)
         process.kill()
+        os.killpg(process.pid, signal.SIGCONT)
         process.wait()
         since = time.monotonic()
         seen["orphans of the second"] = psutil.wait_procs(workers, timeout=SOON)[1]
