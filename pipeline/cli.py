@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from .allocator import few_arenas
 from .batch_command import batch
+from .export_command import export
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,6 +183,7 @@ def acquire(
 
 
 app.command()(batch)
+app.add_typer(export, name="export")
 
 
 @app.command()
