@@ -1,11 +1,16 @@
 """The command `equipoise batch`: maps of regions, or of many scenes."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .answers import Json, answer
+from .stage_commands import finite
+
 if TYPE_CHECKING:
+    from .batch.command import Asked
     from .batch.run import BatchResult
 
 Texts = list[str] | None
@@ -86,9 +91,10 @@ def batch(
     price: Price = 0.05,
     log_json: LogJson = False,
     dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """Map regions, or many scenes, in units that workers share; skips what is done."""
-    from .batch.command import Asked, do
+    from .batch.command import Asked
 
     changes = {
         "chunk": chunk, "attempts": attempts, "coregister.method": coregister, "predict.reliance": reliance,
@@ -105,8 +111,21 @@ def batch(
         worker_resources=tuple(worker_resources or ()), retry_failed=retry_failed, verify=verify, mosaic=mosaic,
         admin=admin, admin_column=admin_column, price=price, log_json=log_json, dry_run=dry_run,
     )  # fmt: skip
-    result = do(asked, announce=lambda line: typer.echo(line, err=log_json))
-    if result is not None:
+    _work(asked, as_json=json)
+
+
+def _work(asked: "Asked", *, as_json: bool) -> None:
+    from .batch.command import do
+    from .batch.run import BatchResult
+    from .errors import ConfigError
+
+    if as_json and asked.log_json:
+        raise ConfigError("found --json and --log-json; wanted one: an answer at the end, or a line for each unit")
+    result = do(asked, announce=lambda line: typer.echo(line, err=asked.log_json or as_json))
+    if as_json:
+        record = finite(asdict(result))
+        answer([], {"estimate": record} if asked.dry_run else {"folder": asked.output, **record}, as_json=True)
+    if isinstance(result, BatchResult):
         _end(result)
 
 
@@ -118,8 +137,7 @@ def _end(result: "BatchResult") -> None:
         raise PipelineError(f"found nothing to map in {count} unit(s): {reason}; wanted imagery there; see the report")
     failed = result.counts.get("failed", 0)
     if failed:
-        typer.echo(
-            f"equipoise: {failed} unit(s) set aside; their errors are in the report and the ledger; "
-            "--retry-failed tries them again", err=True,
-        )  # fmt: skip
-        raise typer.Exit(1)
+        raise PipelineError(
+            f"{failed} unit(s) set aside; their errors are in the report and the ledger; "
+            "--retry-failed tries them again"
+        )

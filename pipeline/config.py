@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from ..datasets.modality import Modality
 from .degradation_options import degradations
 from .errors import ConfigError
+from .nearest import did_you_mean, unknown_key, wrong_value
 from .options import Options, Slug
 from .scene_options import ClassOptions, FilesOptions, ModalityOptions, SceneOptions
 from .stage_options import (
@@ -48,11 +49,15 @@ class Config(Options):
         if taken := sorted(declared & RESERVED):
             raise ValueError(f"modality names {taken} are taken by the product's own files and samples; rename them")
         if self.coregister.reference is not None and self.coregister.reference not in declared:
-            raise ValueError(f"coregister.reference is '{self.coregister.reference}'; wanted one of {sorted(declared)}")
+            raise ValueError(
+                f"coregister.reference is '{self.coregister.reference}'; wanted one of {sorted(declared)}"
+                + did_you_mean(self.coregister.reference, declared)
+            )
         for scene in self.scenes:
             if unknown := sorted((set(scene.files) | set(scene.offset) | set(scene.acquired)) - declared):
                 raise ValueError(
                     f"scene '{scene.name}' names modality {unknown}; wanted only those declared: {sorted(declared)}"
+                    + did_you_mean(unknown[0], declared)
                 )
         for values in ([item.value for item in self.classes], [item.source for item in self.classes]):
             if len(set(values)) != len(values):
@@ -175,8 +180,11 @@ _SCENE_PATHS = ("labels", "label_table", "informative")
 def _problem(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"] if not str(part).startswith("function-")) or "the file"
     if item["type"] == "extra_forbidden":
+        near = unknown_key(Config, tuple(item["loc"]))
+        if near:
+            return f"found unknown key '{where}'; {near} correct its name, or remove it"
         return f"found unknown key '{where}'; wanted only known ones; remove it or correct its name"
     if item["type"] == "missing":
         return f"found no '{where}'; wanted it"
     found = f" (found {item['input']!r})" if isinstance(item["input"], str | int | float | bool) else ""
-    return f"{where}: {item['msg'].removeprefix('Value error, ')}{found}"
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}{found}{wrong_value(item)}"

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from ..datasets.modality import Unit
 from .errors import ConfigError
+from .nearest import did_you_mean, wrong_value
 from .stage_options import CoregisterOptions
 
 
@@ -40,12 +41,16 @@ def file_options(
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).removesuffix("_m").replace("_", "-")
-        raise ConfigError(f"found --{name} {first['input']}; wanted another: {first['msg']}") from error
+        raise ConfigError(
+            f"found --{name} {first['input']}; wanted another: {first['msg']}{wrong_value(first)}"
+        ) from error
     return options, dict(_unit(text) for text in unit or ())
 
 
 def _unit(text: str) -> tuple[str, Unit]:
     name, _, value = text.partition("=")
     if not name or value not in set(Unit):
-        raise ConfigError(f"found --unit {text}; wanted FILE=UNIT with one of {', '.join(Unit)}")
+        raise ConfigError(
+            f"found --unit {text}; wanted FILE=UNIT with one of {', '.join(Unit)}{did_you_mean(value, Unit)}"
+        )
     return name, Unit(value)

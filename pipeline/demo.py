@@ -6,6 +6,7 @@ from typing import Any
 from ..datasets.samples import fetch
 from ..datasets.synthetic import write_scene
 from .errors import ConfigError
+from .nearest import did_you_mean
 from .run_folder import RunFolder
 from .templates import template_record, write_record
 
@@ -42,7 +43,9 @@ def prepare_demo(folder: Path, *, scene: str | None = None, size: int = 1024) ->
         If the sample cannot be had.
     """
     if scene is not None and scene not in SCENES:
-        raise ConfigError(f"found no labelled sample '{scene}'; wanted one of {', '.join(SCENES)}")
+        raise ConfigError(
+            f"found no labelled sample '{scene}'; wanted one of {', '.join(SCENES)}{did_you_mean(scene, SCENES)}"
+        )
     RunFolder.open(folder)
     path = folder / "demo.yaml"
     if scene is None:

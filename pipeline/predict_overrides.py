@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from .config import Config
 from .errors import ConfigError
+from .nearest import wrong_value
 from .stage_options import PredictOptions
 
 
@@ -46,6 +47,6 @@ def with_predict_options(
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if not str(part).isdigit())
-        words = str(first["msg"]).removeprefix("Value error, ")
+        words = str(first["msg"]).removeprefix("Value error, ") + wrong_value(first)
         raise ConfigError(f"predict.{place}: {words}; correct the option on the command line") from error
     return config.model_copy(update={"predict": options})

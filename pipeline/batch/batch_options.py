@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from ..errors import ConfigError
+from ..nearest import unknown_key, wrong_value
 from ..options import Options
 from ..stage_options import CoregisterOptions, PredictOptions
 
@@ -85,5 +86,6 @@ def _problem(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         sections: dict[str, type[Options]] = {"coregister": CoregisterOptions, "predict": PredictOptions}
         known = sections.get(str(item["loc"][0]), BatchOptions) if len(item["loc"]) > 1 else BatchOptions
-        return f"found unknown key '{place}'; wanted some of {', '.join(known.model_fields)}"
-    return f"{place}: {item['msg'].removeprefix('Value error, ')}"
+        near = unknown_key(BatchOptions, tuple(item["loc"]))
+        return f"found unknown key '{place}'; wanted some of {', '.join(known.model_fields)}" + (near and f"; {near}")
+    return f"{place}: {item['msg'].removeprefix('Value error, ')}{wrong_value(item)}"

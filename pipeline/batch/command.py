@@ -13,7 +13,7 @@ from ..model_folder import load_predictor
 from ..predict import Predictor
 from .batch_options import BatchOptions, read_batch_options
 from .cluster import ClusterOptions, worker_count
-from .estimate import estimate
+from .estimate import Estimate, estimate
 from .inputs import ANY_TIME, Plan, base_options, make_plan, model_acquire_options, read_inputs
 from .run import LEDGER, BatchResult, run_batch
 from .run_options import RunOptions
@@ -50,8 +50,8 @@ class Asked:
     dry_run: bool = False
 
 
-def do(asked: Asked, *, announce: Callable[[str], None]) -> BatchResult | None:
-    """Run, or estimate (the result is then None).
+def do(asked: Asked, *, announce: Callable[[str], None]) -> BatchResult | Estimate:
+    """Run, or estimate.
 
     Raises
     ------
@@ -76,9 +76,10 @@ def do(asked: Asked, *, announce: Callable[[str], None]) -> BatchResult | None:
         scheduler=asked.scheduler, workers=asked.workers, threads=asked.threads, resources=resources
     )
     if asked.dry_run:
-        for line in _estimated(plan, predictor, asked, workers=worker_count(cluster)):
+        expected = _estimated(plan, predictor, asked, workers=worker_count(cluster))
+        for line in expected.lines():
             announce(line)
-        return None
+        return expected
     options = RunOptions(
         cluster=cluster, attempts=chosen.attempts, retry_failed=asked.retry_failed, verify=asked.verify,
         kinds=kinds, admin=asked.admin, admin_column=asked.admin_column,
@@ -134,10 +135,10 @@ def _kinds(text: str) -> frozenset[str]:
     return kinds
 
 
-def _estimated(plan: Plan, predictor: Predictor, asked: Asked, *, workers: int) -> Iterator[str]:
+def _estimated(plan: Plan, predictor: Predictor, asked: Asked, *, workers: int) -> Estimate:
     mapper = replace(predictor, network=inference_form(predictor.network))
     known = UnitLedger.read(asked.output / LEDGER)
-    yield from estimate(plan, mapper, known=known, workers=workers, price=asked.price).lines()
+    return estimate(plan, mapper, known=known, workers=workers, price=asked.price)
 
 
 def _settings(asked: Asked, chosen: BatchOptions) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import sys
 import numpy as np
 import pytest
 import rasterio
+import typer
 import yaml
 
+from equipoise.pipeline.cli import app
 from equipoise.pipeline.config import Config, load_config
 from equipoise.pipeline.doctor import examine
 from equipoise.pipeline.templates import template_config
@@ -95,6 +97,75 @@ def test_ctrl_c_is_said_in_one_line_with_its_own_code():
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 130
     assert done.stderr.strip() == "interrupted; the same command goes on where it stopped"
+
+
+def _commands(group, *above):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, *above, name)
+        else:
+            yield pytest.param(command, id=" ".join((*above, name)))
+
+
+@pytest.mark.parametrize("command", list(_commands(typer.main.get_command(app))))
+def test_every_command_answers_as_json(command):
+    assert "--json" in [option for item in command.params for option in item.opts]
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["config"], "modalities"), (["doctor"], "GDAL"), (["samples"], "samples"), (["init"], "config"),
+        (["validate", "CONFIG"], "problems"), (["inspect", "EO"], "files"), (["run", "CONFIG", "-o", "RUN"], "stages"),
+    ],
+)  # fmt: skip
+def test_an_answer_is_one_json_object_on_standard_output(
+    forked, embedded_scene, light_record, trained_run, tmp_path, monkeypatch, words, key
+):
+    named = {"CONFIG": trained_run.config, "EO": embedded_scene.paths["eo"], "RUN": tmp_path / "run"}
+    if "RUN" in words:
+        shutil.copytree(trained_run.root, tmp_path / "run")
+    if words == ["init"]:
+        words = ["init", tmp_path / "new.yaml"]
+    done = forked(*[named.get(word, word) for word in words], "--json")
+    assert done.returncode == 0, done.stderr
+    assert key in json.loads(done.stdout)
+    assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["run", "gone.yaml"], 1, "gone.yaml"), (["rum"], 2, "'run'"),
+        (["run", "a.yaml", "--ouput", "x"], 2, "--output"),
+        (["init", "--template", "lancover"], 1, "did you mean 'landcover'?"),
+        (["demo", "--scene", "teramesh"], 1, "'terramesh'?"),
+    ],
+)  # fmt: skip
+def test_a_failure_under_json_is_one_line_of_json_on_standard_error(forked, words, code, told):
+    done = forked(*words, "--json")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert told in json.loads(done.stderr)["error"]
+
+
+def test_problems_of_a_configuration_are_a_list_under_json(forked, light_record, trained_run, tmp_path):
+    bad = Bad(tmp_path / "bad", light_record(), trained_run)
+    bad.rewritten("eo", crs=None)
+    arguments, _ = bad.command()
+    done = forked("validate", arguments[1], "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert "no CRS" in problem
+
+
+def test_the_shell_completes_commands_and_templates(equipoise):
+    def completed(words):
+        variables = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+        return equipoise(_EQUIPOISE_COMPLETE="complete_bash", **variables).stdout.split()
+
+    assert completed("equipoise va") == ["validate"]
+    assert completed("equipoise init --template f") == ["flood"]
+    assert completed("equipoise samples --o") == ["--open"]
 
 
 def _line(done):
