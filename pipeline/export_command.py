@@ -31,6 +31,21 @@ def torch(model: Model, output: Output = None, check: Check = None, as_json: Jso
 
 
 @export.command()
+def hub(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="New folder to write.")] = Path("hub"),
+    name: Annotated[str | None, typer.Option(help="Of the model; default: the run that trained it.")] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="cc-by-4.0, apache-2.0; default: unknown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the folder in the layout of Hugging Face's hub; nothing is sent anywhere."""
+    from .export_hub import export_hub
+
+    files = export_hub(model, output, name=name, licence=licence)
+    answer([f"wrote {file}" for file in files], {"files": [str(file) for file in files]}, as_json=as_json)
+
+
+@export.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="File that `equipoise export onnx` wrote.")],
     files: Annotated[list[str], typer.Argument(help="eo=a.tif sar=b.tif, on one grid; leave out what is missing.")],

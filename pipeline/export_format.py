@@ -118,25 +118,44 @@ def write_graph(form: ExportForm, path: Path, *, format: Format, record: dict[st
         ``onnx``, or ``torch`` for a program of `torch.export`.
     record
         What the file tells of the model.
+
+    Raises
+    ------
+    PipelineError
+        If torch cannot trace the network.
     """
-    example, shapes, names = _example(form)
     text = json.dumps(record, allow_nan=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries about themselves: what is written is compared afterwards
-        if format == "torch":
-            program = torch.export.export(form, example, dynamic_shapes=shapes, strict=False)
-            # What nothing uses goes: an `unbind` of nothing, as of a single gate, can be written but not read again.
-            program.graph_module.graph.eliminate_dead_code()
-            torch.export.save(program, path, extra_files={DESCRIPTION: text})
-            return
-        graph = torch.onnx.export(
-            form, example, dynamic_shapes=shapes, dynamo=True, input_names=names, output_names=["probability"],
-            verbose=False,
-        )  # fmt: skip
-        if graph is None:  # only the old exporter gives nothing
-            raise PipelineError("found no graph from torch's exporter; wanted one; update torch")
-        graph.model.metadata_props[DESCRIPTION] = text
-        graph.save(str(path))
+    trace = _write_program if format == "torch" else _write_onnx
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries about themselves: what is written is compared afterwards
+            trace(form, path, text)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise PipelineError(
+            f"found a network that torch cannot trace with open sizes ({reason}); wanted one that it can; try the "
+            "other of onnx and torch, or a ResNet as encoder"
+        ) from error
+
+
+def _write_program(form: ExportForm, path: Path, text: str) -> None:
+    example, shapes, _ = _example(form)
+    program = torch.export.export(form, example, dynamic_shapes=shapes, strict=False)
+    # What nothing uses goes: an `unbind` of nothing, as of a single gate, can be written but not read again.
+    program.graph_module.graph.eliminate_dead_code()
+    torch.export.save(program, path, extra_files={DESCRIPTION: text})
+
+
+def _write_onnx(form: ExportForm, path: Path, text: str) -> None:
+    example, shapes, names = _example(form)
+    graph = torch.onnx.export(
+        form, example, dynamic_shapes=shapes, dynamo=True, input_names=names, output_names=["probability"],
+        verbose=False,
+    )  # fmt: skip
+    if graph is None:  # only the old exporter gives nothing
+        raise ValueError("nothing came from torch's exporter")
+    graph.model.metadata_props[DESCRIPTION] = text
+    graph.save(str(path))
 
 
 class Exported:

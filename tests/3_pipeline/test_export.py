@@ -132,6 +132,16 @@ def test_a_file_that_says_something_else_is_not_written(trained_run, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_that_cannot_be_traced_is_said_in_one_line(trained_run, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("Constraints violated (height)!\n  - and more")
+
+    monkeypatch.setattr(torch.export, "export", fails)
+    with pytest.raises(PipelineError, match=r"cannot trace .*Constraints violated \(height\)! - and more"):
+        export_model(trained_run.root / "model", tmp_path / "model.pt2", format="torch")
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_the_packages_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(export_format, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(PipelineError, match=r"found no onnxscript; .* pip install 'equipoise\[onnx\]'"):
