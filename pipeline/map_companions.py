@@ -6,7 +6,7 @@ from pathlib import Path
 from ..datasets.stack import AlignedStack
 from .map_files import MapFiles
 from .predict import Predictor
-from .qgis_style import write_style
+from .qgis_style import write_map_style, write_style
 from .stac_item import ItemPlace, MapAsset, write_item
 from .stac_model import ModelSource
 from .trust import FLAG_COLOURS, FLAG_NAMES
@@ -40,13 +40,24 @@ def write_companions(
     """
     names = {item.value: item.name for item in predictor.classes}
     colours = {item.value: item.rgb for item in predictor.classes}
-    written = [write_style(maps.classes, names, colours=colours)]
-    if trust is not None:
-        written.append(write_style(trust.flags, FLAG_NAMES, colours=FLAG_COLOURS))
+    written = [write_style(maps.classes, names, colours=colours), *_styles(maps, trust, predictor)]
     source = None if model is None or place is not None else model_source(predictor, folder=model)
     listed = _assets(maps, trust, {value: (name, colours[value]) for value, name in names.items()})
     item = write_item(maps.classes.with_name(f"{stack.name}.json"), stack, listed, model=source, place=place)
     return written + ([] if item is None else [item])
+
+
+def _styles(maps: MapFiles, trust: TrustFiles | None, predictor: Predictor) -> list[Path]:
+    """Write the styles of all maps but that of the classes."""
+    sensors = len(predictor.network.modalities)
+    numbers = {
+        "confidence": (maps.confidence, 1), "probability": (maps.probability, len(predictor.classes)),
+        "reliance": (maps.reliance, sensors), "contribution": (maps.contribution, sensors + 1),
+        "quality": (None if trust is None else trust.quality, sensors + 1),
+    }  # fmt: skip
+    found = [write_map_style(path, kind, bands=bands) for kind, (path, bands) in numbers.items() if path is not None]
+    flags = [] if trust is None else [write_style(trust.flags, FLAG_NAMES, colours=FLAG_COLOURS)]
+    return [*flags, *(path for path in found if path is not None)]
 
 
 def model_source(predictor: Predictor, *, folder: Path) -> ModelSource:

@@ -22,7 +22,7 @@ from ...datasets.product import quiet_open
 from ...datasets.raster import TILE, cog_writer
 from ..errors import PipelineError
 from ..map_files import category_names
-from ..qgis_style import write_style
+from ..qgis_style import write_map_style, write_style
 from ..run_folder import fingerprint, write_text
 from .outlines import inside, outline_on
 from .virtual_mosaic import named_values, write_virtual_mosaic
@@ -60,7 +60,8 @@ def write_mosaics(
 
     ``regions/<region>.<epsg>.<map>.vrt`` is made of the units' maps as they are; ``.tif`` is a COG of the same grid,
     the bounding box of those units, cut to the region's outline: it has the pixels whose centre lies within, and, of
-    the maps of tiles, every tile that meets it. Beside maps of classes lie GDAL's names of the values and a style.
+    the maps of tiles, every tile that meets it. Beside COGs lie styles for QGIS, and beside maps of classes GDAL's
+    names of the values.
 
     A mosaic that was made of the same files for the same outline is not written again. A COG is written in strips of
     256 rows. Memory is that of a strip (256 px x width x bands x data type, twice), of :data:`OPEN_PIECES` open maps,
@@ -153,12 +154,14 @@ def _write_cog(path: Path, mosaic: _Mosaic, outline: BaseGeometry | None) -> Non
         write_virtual_mosaic(virtual, mosaic.pieces)
         with rasterio.Env(GDAL_MAX_DATASET_POOL_SIZE=OPEN_PIECES), quiet_open(virtual) as source:
             names = _copy(source, path, outline, kind=mosaic.kind)
-            colours = _palette(source)
+            colours, bands = _palette(source), int(source.count)
     finally:
         virtual.unlink(missing_ok=True)
     if names:
         write_text(path.with_name(f"{path.name}.aux.xml"), category_names(names))
         write_style(path, names, colours={value: colours.get(value, (0, 0, 0)) for value in names})
+    else:
+        write_map_style(path, mosaic.kind, bands=bands)
 
 
 def _copy(source: DatasetReader, path: Path, outline: BaseGeometry | None, *, kind: str) -> dict[int, str]:

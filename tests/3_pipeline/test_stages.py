@@ -175,7 +175,7 @@ def test_a_model_from_elsewhere_needs_no_training(bind, trained_run, tmp_path):
     assert now
     assert set(record.outputs) == {
         f"predictions/embedded.{name}"
-        for name in ("classes.tif", "classes.tif.aux.xml", "classes.qml", "confidence.tif", "json")
+        for name in ("classes.tif", "classes.tif.aux.xml", "classes.qml", "confidence.tif", "confidence.qml", "json")
     }
 
 
