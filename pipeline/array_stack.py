@@ -1,0 +1,148 @@
+"""Images in memory, or lazily on disk, become an aligned stack: checked, in working units, as the stages read it."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import odc.geo.xr  # noqa: F401 (arrays tell their grid through it)
+import xarray as xr
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from ..datasets.modality import Band, Modality, Unit, implausible_unit
+from ..datasets.raster import cog_writer
+from ..datasets.stack import AlignedStack
+from .errors import PipelineError
+from .nearest import did_you_mean
+
+#: Rows that are converted at a time: images on disk are not held in memory.
+ROWS = 512
+
+
+def write_array_stack(
+    images: Mapping[str, xr.DataArray],
+    modalities: Sequence[Modality],
+    *,
+    units: Mapping[str, str],
+    name: str,
+    folder: Path,
+) -> AlignedStack:
+    """Write images as an aligned stack.
+
+    Parameters
+    ----------
+    images
+        Modality -> (band, y, x) on one grid; NaN or the ``nodata`` attribute where not valid.
+    modalities
+        Those that the stack is to have; one that ``images`` lack is missing.
+    units
+        Modality -> unit of the values, where it is not the bands' working unit.
+    name
+        Of the scene.
+    folder
+        Receives a COG a modality.
+
+    Raises
+    ------
+    PipelineError
+        If an image is not of the modalities, has other bands, another grid or no grid, a unit that its values cannot
+        be in, or no valid pixel.
+    """
+    known = {item.name: item for item in modalities}
+    for given in (*images, *units):
+        if given not in known:
+            near = did_you_mean(given, known)
+            raise PipelineError(f"found an image or unit of '{given}'; wanted modalities {sorted(known)}{near}")
+    grids = {key: _grid(key, image) for key, image in images.items()}
+    if not grids:
+        raise PipelineError(f"found no image; wanted one at least of {sorted(known)}")
+    first, grid = next(iter(grids.items()))
+    for key, other in grids.items():
+        if other != grid:
+            raise PipelineError(
+                f"found '{key}' on another grid than '{first}'; wanted one grid for all; "
+                "equipoise.pipeline.coregister brings an image onto the grid of another"
+            )
+    present = {key: folder / f"{key}.tif" for key in images}
+    for key, path in present.items():
+        _write(path, images[key], known[key], grid, unit=units.get(key))
+    names = tuple(known)
+    missing = {key: "not among the images" for key in names if key not in images}
+    return AlignedStack(name=name, geobox=grid, modalities=names, present=present, missing=missing)
+
+
+def _grid(name: str, image: xr.DataArray) -> GeoBox:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a position that is half there: the error below says more
+        grid = image.odc.geobox
+    if not isinstance(grid, GeoBox) or grid.crs is None:
+        raise PipelineError(
+            f"'{name}': found an array without a position; wanted one with a CRS and a transform; assign them with "
+            "odc.geo.xr.assign_crs, or open the file with rioxarray.open_rasterio"
+        )
+    return grid
+
+
+def _write(path: Path, image: xr.DataArray, modality: Modality, grid: GeoBox, *, unit: str | None) -> None:
+    bands = tuple(
+        Band(name=band.name, unit=band.working_unit if unit is None else _unit(modality.name, unit))
+        for band in modality.bands
+    )
+    stacked = image if image.ndim == 3 else image.expand_dims("band")
+    data = stacked.transpose(..., *image.odc.spatial_dims)
+    _check_bands(data, modality)
+    nodata = image.attrs.get("nodata", image.attrs.get("_FillValue", image.rio.nodata))
+    found = False
+    tags = {"unit": ",".join(str(band.working_unit) for band in bands), "source": "array"}
+    with cog_writer(
+        path, grid, count=len(bands), dtype="float32", nodata=float("nan"), overview_resampling="average",
+        descriptions=modality.band_names, tags=tags,
+    ) as writer:  # fmt: skip
+        for row in range(0, grid.shape[0], ROWS):
+            values = _working(data[:, row : row + ROWS].to_numpy(), bands, nodata, name=modality.name)
+            found |= bool(np.isfinite(values).any())
+            writer.write(values, window=((row, row + values.shape[1]), (0, values.shape[2])))
+        if not found:
+            raise PipelineError(f"'{modality.name}': found no valid pixel; wanted some; leave the modality out")
+
+
+def _working(
+    values: NDArray[np.generic], bands: Sequence[Band], nodata: float | None, *, name: str
+) -> NDArray[np.float32]:
+    """Return rows in working units, NaN where not valid."""
+    numbers = values.astype(np.float32)
+    if nodata is not None:
+        numbers[values == nodata] = np.nan
+    numbers[~np.isfinite(numbers)] = np.nan
+    for band, layer in zip(bands, numbers, strict=True):
+        if (wrong := implausible_unit(band.unit, layer)) is not None:
+            raise PipelineError(f"'{name}', band {band.name}: found {wrong}; or name the unit in `units`")
+    return np.stack([band.to_working(layer) for band, layer in zip(bands, numbers, strict=True)])
+
+
+def _check_bands(data: xr.DataArray, modality: Modality) -> None:
+    """Compare the number of bands, and their names where they have some, with the model's."""
+    wanted, names = modality.band_names, _band_names(data)
+    if len(data) != len(wanted) or (names is not None and names != wanted):
+        found = f"{len(data)} bands" if names is None else f"bands {names}"
+        raise PipelineError(
+            f"'{modality.name}': found {found}; wanted {wanted}, which the model was trained on; choose and order them"
+        )
+
+
+def _band_names(data: xr.DataArray) -> tuple[str, ...] | None:
+    """Return what the band axis is labelled with, or what rioxarray read from the file; None where neither is."""
+    axis = data.coords.get(data.dims[0])
+    if axis is not None and axis.dtype.kind in "UO":
+        return tuple(str(value) for value in axis.values)
+    told = data.attrs.get("long_name")
+    return tuple(told) if isinstance(told, tuple) and len(told) == len(data) else None
+
+
+def _unit(name: str, text: str) -> Unit:
+    try:
+        return Unit(text)
+    except ValueError as error:
+        near = did_you_mean(text, list(Unit))
+        raise PipelineError(f"'{name}': found unit '{text}'; wanted one of {', '.join(Unit)}{near}") from error

@@ -1,0 +1,162 @@
+"""The public names: images in as xarray, maps out as xarray, with the pixels that the command line writes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray
+import yaml
+from odc.geo.xr import wrap_xr
+
+import equipoise
+from equipoise.datasets.modality import Unit
+from equipoise.pipeline.errors import ConfigError, PipelineError, RunFolderError
+
+#: Options of the light configuration.
+LIGHT = {"tile": 128, "overlap": 32, "reliance_tile": 16}
+
+
+@pytest.fixture(scope="module")
+def done(trained_run):
+    return equipoise.open_run(trained_run.root)
+
+
+@pytest.fixture(scope="module")
+def model(done):
+    return done.model()
+
+
+@pytest.fixture(scope="module")
+def images(done):
+    (stack,) = done.scenes.values()
+    return {name: rioxarray.open_rasterio(path) for name, path in stack.present.items()}
+
+
+@pytest.fixture(scope="module")
+def prediction(model, images):
+    return model.predict(images, **LIGHT)
+
+
+def _file(done, kind: str) -> np.ndarray:
+    (path,) = (done.folder / "predictions").glob(f"*.{kind}.tif")
+    with rasterio.open(path) as source:
+        return source.read()
+
+
+@pytest.mark.parametrize("kind", ["classes", "confidence", "reliance", "trust"])
+def test_arrays_are_mapped_as_the_command_line_maps_files(done, prediction, kind):
+    found = getattr(prediction, kind).to_numpy()
+    np.testing.assert_array_equal(found if found.ndim == 3 else found[None], _file(done, kind))
+
+
+def test_a_prediction_lies_where_the_images_lie(prediction, images):
+    image = next(iter(images.values()))
+    assert prediction.classes.odc.geobox == image.odc.geobox
+    assert prediction.reliance.odc.geobox.resolution.x == LIGHT["reliance_tile"] * image.odc.geobox.resolution.x
+    assert tuple(prediction.reliance["modality"].values) == ("eo", "sar", "ir")
+
+
+def test_shares_are_those_of_the_maps(prediction):
+    shares = prediction.reliance.to_numpy()
+    known = np.isfinite(shares).all(axis=0)
+    np.testing.assert_allclose(list(prediction.shares.values()), shares[:, known].mean(axis=1), rtol=1e-5)
+    assert sum(prediction.class_shares.values()) == pytest.approx(1)
+
+
+def test_a_run_opens_its_own_maps(done, prediction):
+    (name,) = done.predictions
+    opened = done.predictions[name]
+    assert opened.classes.chunks is not None, "pixels of large maps are read when they are asked for"
+    np.testing.assert_array_equal(opened.load().classes, prediction.classes)
+    assert done.metrics["fusion"]["mean_iou"] is not None
+    assert len(done.patches) > 0
+    with pytest.raises(KeyError, match="did you mean"):
+        done.predictions[name[:-1]]
+
+
+def test_a_sensor_may_be_missing(model, images):
+    alone = model.predict({"sar": images["sar"]}, **LIGHT)
+    shares = alone.reliance.to_numpy()
+    known = np.isfinite(shares).all(axis=0)
+    assert known.any()
+    np.testing.assert_array_equal(shares[:, known], np.broadcast_to([[0], [1], [0]], (3, known.sum())))
+
+
+def test_decibels_may_be_named(model, images, prediction):
+    decibels = 10 * np.log10(images["sar"].clip(min=1e-5))
+    found = model.predict({**images, "sar": decibels}, units={"sar": "db"}, **LIGHT)
+    assert float((found.classes == prediction.classes).mean()) > 0.999
+    with pytest.raises(PipelineError, match=r"'sar', band VV: found .* never negative"):
+        model.predict({**images, "sar": decibels}, **LIGHT)
+
+
+def test_files_are_kept_where_they_are_asked_for(model, images, tmp_path):
+    model.predict({"eo": images["eo"]}, name="place", folder=tmp_path / "maps", reliance="none", **LIGHT)
+    assert {"place.classes.tif", "place.confidence.tif", "place.json"} <= {
+        path.name for path in (tmp_path / "maps").iterdir()
+    }
+
+
+def test_what_cannot_be_mapped_is_refused_in_a_line(model, images):
+    eo, sar = images["eo"], images["sar"]
+    moved = sar.assign_coords(x=sar["x"] + 5)
+    bare = eo.drop_vars(["spatial_ref", "x", "y"])
+    for given, words in [
+        ({"eo": eo, "sar": moved}, "on another grid"),
+        ({"ea": eo}, "wanted modalities"),
+        ({"eo": eo[:2]}, "found 2 bands; wanted"),
+        ({"eo": eo.assign_coords(band=["red", "green", "blue", "nir"])}, "choose and order them"),
+        ({"eo": eo.assign_attrs(long_name=("nir", "red", "green", "blue"))}, "choose and order them"),
+        ({"eo": bare}, "without a position"),
+        ({"eo": eo * np.nan}, "no valid pixel"),
+        ({}, "found no image"),
+    ]:
+        with pytest.raises(PipelineError, match=words):
+            model.predict(given)
+    with pytest.raises(PipelineError, match="wanted one of"):
+        model.predict({"sar": sar}, units={"sar": "decibel"})
+
+
+def test_a_mapping_is_a_configuration(trained_run, tmp_path, monkeypatch):
+    record = yaml.safe_load(trained_run.config.read_text())
+    monkeypatch.chdir(tmp_path)
+    record["predict"] = {**record["predict"], "model": str(trained_run.root / "model"), "reliance": "none"}
+    done = equipoise.run(record, output="mapped")
+    assert list(done.predictions) == list(done.scenes)
+    assert done.report.is_file()
+    assert done.predictions[next(iter(done.scenes))].reliance is None
+    with pytest.raises(ConfigError, match="unknown key"):
+        equipoise.run({**record, "trian": {}})
+
+
+def test_a_folder_of_something_else_is_no_run(tmp_path):
+    with pytest.raises(RunFolderError, match=r"no manifest\.json"):
+        equipoise.open_run(tmp_path)
+
+
+def test_objects_show_themselves_without_scripts(done, model, prediction):
+    for thing in (done, model, prediction):
+        page = thing._repr_html_()
+        assert page.startswith("<b>")
+        assert "<script" not in page
+    assert "class <" not in prediction._repr_html_()
+    assert prediction.plot().axes[0].get_title(loc="left") == "classes"
+
+
+def test_nothing_is_imported_before_it_is_asked_for():
+    code = (
+        "import sys, equipoise; assert 'torch' not in sys.modules and 'xarray' not in sys.modules; "
+        "assert set(equipoise.__all__) <= set(dir(equipoise)); equipoise.open_run; assert 'xarray' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'fly'"):
+        equipoise.fly  # noqa: B018 (asking is the test)
+
+
+def test_grids_made_by_hand_are_taken(model, images):
+    grid = images["ir"].odc.geobox
+    made = wrap_xr(images["ir"].to_numpy(), grid, axis=1, dims=("band", "y", "x"))
+    assert model.units["ir"] == (str(Unit.KELVIN),)
+    assert model.predict({"ir": made}, reliance="none", **LIGHT).classes.odc.geobox == grid
