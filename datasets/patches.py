@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from .errors import DatasetError
+from .notebook_view import notebook_view
 
 #: CRS of the index's footprints: scenes of several UTM zones share one file.
 INDEX_CRS = "EPSG:4326"
@@ -69,6 +70,11 @@ class PatchIndex:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def _repr_html_(self) -> str:
+        """Return modalities and patches a split, for notebooks."""
+        counts = {str(split): str(count) for split, count in self.table["split"].value_counts().items()}
+        return notebook_view("Patch index", f"{len(self)} patches", {"sensors": ", ".join(self.modalities), **counts})
 
     def class_counts(self, values: Sequence[int]) -> NDArray[np.float64]:
         """Return labelled pixels (or chips) a class, in the order of ``values``."""

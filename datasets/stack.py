@@ -19,6 +19,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from .errors import SceneError
+from .notebook_view import grid_words, notebook_view
 from .quality import Quality
 
 #: Label value that no class may use: not labelled, not counted.
@@ -160,6 +161,12 @@ class AlignedStack:
                 f"{path}: found no readable stack description ({error}); wanted the output of `equipoise coregister`; "
                 "run that stage again"
             ) from error
+
+    def _repr_html_(self) -> str:
+        """Return grid and modalities, for notebooks."""
+        files = {name: path.name for name, path in self.present.items()}
+        absent = {name: f"missing: {reason}" for name, reason in self.missing.items()}
+        return notebook_view("Aligned stack", self.name, {"grid": grid_words(self.geobox), **files, **absent})
 
 
 #: Warning filters belong to the process: threads that change them at the same time leave them changed.
