@@ -19,6 +19,9 @@ def templates(incomplete: str) -> list[str]:
 
 Pairs = list[str] | None
 
+#: What is usual of a sensor whose file tells no unit.
+_UNITS = {"eo": "--unit {0}=reflectance --scale {0}=0.0001", "sar": "--unit {0}=db", "ir": "--unit {0}=kelvin"}
+
 
 def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("config.yaml"),
@@ -89,7 +92,7 @@ def _from_files(
     units = {key: str(item.unit) for key, item in made.modalities.items()}
     lines = [f"{key:<11} {len(made.modalities[key].bands)} band(s), {text}" for key, text in units.items()]
     lines += [
-        f"{'':<11} {key} tells no unit; if you know it: --unit {key}=reflectance --scale {key}=0.0001, or so"
+        f"{'':<11} {key} tells no unit; if you know it, add {_UNITS.get(key, _UNITS['eo']).format(key)}, or so"
         for key, text in units.items() if text == "digital_number"
     ]  # fmt: skip
     lines += [f"classes     {', '.join(item.name for item in made.classes)}"] if made.classes else []

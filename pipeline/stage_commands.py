@@ -98,9 +98,18 @@ def predict(
     _run_stage(bound, "predict", force=force or not resume, as_json=json)
 
 
+def labelled_samples(incomplete: str) -> list[str]:
+    """Return the samples that begin so and have labels, for the shell."""
+    from .demo import SCENES
+
+    return [name for name in SCENES if name.startswith(incomplete)]
+
+
 def demo(
     output: Output = None,
-    scene: Annotated[str | None, typer.Option(help="A real sample; default: embedded.")] = None,
+    scene: Annotated[
+        str | None, typer.Option(help="A real sample; default: embedded.", autocompletion=labelled_samples)
+    ] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:

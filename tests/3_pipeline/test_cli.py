@@ -165,6 +165,7 @@ def test_the_shell_completes_commands_and_templates(equipoise):
 
     assert completed("equipoise va") == ["validate"]
     assert completed("equipoise init --template f") == ["flood"]
+    assert completed("equipoise demo --scene t") == ["terramesh"]
     assert completed("equipoise samples --o") == ["--open"]
 
 
