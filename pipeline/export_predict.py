@@ -19,7 +19,7 @@ from ..datasets.stack import IGNORE
 from .checked_map import checked_map
 from .errors import PipelineError
 from .map_files import category_names
-from .qgis_style import write_style
+from .qgis_style import write_ramp, write_style
 from .run_folder import write_text
 
 #: Key of the description within the file's metadata.
@@ -43,6 +43,8 @@ class OnnxModel:
     ----------
     record
         What the file tells: ``modalities`` with bands and units, ``classes``, ``task``, ``temperature``, ``model``.
+    bands, units
+        Modality -> those of its bands, in order.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class OnnxModel:
             self._session: Any = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             self.record: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map[DESCRIPTION])
             self.bands = {item["name"]: tuple(item["bands"]) for item in self.record["modalities"]}
+            self.units = {item["name"]: tuple(item["units"]) for item in self.record["modalities"]}
         except Exception as error:  # onnxruntime's own errors have no common base
             reason = " ".join(str(error).split())[:100]
             raise PipelineError(
@@ -143,7 +146,7 @@ def map_onnx(path: Path, files: Mapping[str, Path], output: Path, *, threads: in
     Raises
     ------
     PipelineError
-        If the model labels whole images, or rasters differ from it in bands, or from each other in their grid.
+        If the model labels whole images, or rasters differ from it in bands or unit, or from each other in their grid.
     """
     model = OnnxModel(path, threads=threads)
     if model.record["task"] != "segmentation":
@@ -173,6 +176,7 @@ def map_onnx(path: Path, files: Mapping[str, Path], output: Path, *, threads: in
             sure.write(np.where(seen, probability.max(axis=0), np.nan).astype(np.float32)[None])
     write_text(output.with_name(f"{output.name}.aux.xml"), category_names(names))
     write_style(output, names, colours=colours)
+    write_ramp(confidence)
     return OnnxMaps(
         classes=output, confidence=confidence, missing=tuple(name for name in model.bands if name not in files)
     )
@@ -187,6 +191,9 @@ def _grid(sources: Mapping[str, DatasetReader], model: OnnxModel) -> GeoBox:
     for name, source in sources.items():
         if source.count != len(model.bands[name]):
             raise PipelineError(f"{source.name}: found {source.count} bands; wanted {model.bands[name]}, in this order")
+        unit, wanted = source.tags().get("unit"), model.units[name]
+        if unit is not None and unit not in (",".join(wanted), *(wanted[:1] if len(set(wanted)) == 1 else ())):
+            raise PipelineError(f"{source.name}: found values in {unit}; wanted {', '.join(wanted)}; convert them")
         if grids[name] != first:
             raise PipelineError(
                 f"{source.name}: found another grid; wanted that of the first; run equipoise coregister"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from equipoise.pipeline import export_format
 from equipoise.pipeline.errors import PipelineError
 from equipoise.pipeline.export import TOLERANCE, export_model
 from equipoise.pipeline.export_check import read_stacks
-from equipoise.pipeline.export_format import DESCRIPTION
+from equipoise.pipeline.export_format import DESCRIPTION, export_form
 from equipoise.pipeline.export_predict import CORE, OnnxModel, map_onnx, predict_onnx
 from equipoise.pipeline.model_folder import load_predictor
 
@@ -77,6 +78,7 @@ def test_rasters_are_mapped_without_torch(exported, trained_run, tmp_path):
         # The run's maps blend windows of 128 px; these are one window.
         assert (found.read(1) == wanted.read(1)).mean() > 0.9
     assert (tmp_path / "map.qml").is_file()
+    assert (tmp_path / "map.confidence.qml").is_file()
 
 
 def test_a_sensor_may_be_missing_and_windows_meet_without_a_seam(exported, trained_run, tmp_path, monkeypatch):
@@ -98,6 +100,13 @@ def test_what_does_not_fit_is_said(exported, trained_run, tmp_path):
         predict_onnx(exported.path, {"eo": np.zeros((1, 8, 8), np.float32)})
     with pytest.raises(PipelineError, match="found 1 bands"):
         map_onnx(exported.path, {"eo": stack.present["ir"]}, tmp_path / "map.tif")
+    with rasterio.open(
+        tmp_path / "decibels.tiff", "w", driver="GTiff", width=8, height=8, count=2, dtype="float32", crs="EPSG:32633",
+        transform=rasterio.transform.from_origin(0, 0, 10, 10),
+    ) as writer:  # fmt: skip
+        writer.update_tags(unit="db")
+    with pytest.raises(PipelineError, match="found values in db; wanted linear_power"):
+        map_onnx(exported.path, {"sar": tmp_path / "decibels.tiff"}, tmp_path / "map.tif")
     with pytest.raises(PipelineError, match="no exported model"):
         OnnxModel(trained_run.config)
     with pytest.raises(PipelineError, match=r"ends in \.onnx"):
@@ -140,6 +149,23 @@ def test_a_network_that_cannot_be_traced_is_said_in_one_line(trained_run, tmp_pa
     with pytest.raises(PipelineError, match=r"cannot trace .*Constraints violated \(height\)! - and more"):
         export_model(trained_run.root / "model", tmp_path / "model.pt2", format="torch")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_normalises_scenes_by_themselves_is_refused(trained_run):
+    predictor = load_predictor(trained_run.root / "model", device="cpu")
+    with pytest.raises(PipelineError, match="normalisation: training"):
+        export_form(replace(predictor, normaliser=replace(predictor.normaliser, scenes={})))
+
+
+def test_the_command_maps_and_says_what_it_takes(exported, trained_run, tmp_path, equipoise):
+    eo = read_stacks(trained_run.root)[0].present["eo"]
+    done = equipoise("export", "predict", exported.path, f"eo={eo}", "-o", tmp_path / "map.tif", "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == [f"mapped without {name}: no file was given" for name in ("sar", "ir")]
+    done = equipoise("export", "predict", exported.path, eo)
+    assert done.returncode == 1
+    assert "wanted MODALITY=FILE" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_without_the_packages_one_line_says_what_to_install(monkeypatch, tmp_path):
