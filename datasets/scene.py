@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 
 from .errors import EmptySceneError, SceneError
 from .modality import Band, Modality, Unit, implausible_unit
+from .notebook_view import grid_words, notebook_view
 from .quality import Quality
 
 #: Pixels along each edge of the windows on which declared units are checked, and windows along each edge of a scene.
@@ -96,6 +97,12 @@ class Scene:
             return self
         hidden = self.quality.isin([int(Quality.CLOUD), int(Quality.SHADOW)])
         return replace(self, data=self.data.where(~hidden).astype(np.float32))
+
+    def _repr_html_(self) -> str:
+        """Return grid, bands with the units that they are read in, and time, for notebooks; reads no pixel."""
+        bands = ", ".join(f"{band.name} ({band.working_unit})" for band in self.modality.bands)
+        rows = {"grid": grid_words(self.geobox), "bands": bands, "acquired": self.acquired or "not known"}
+        return notebook_view(f"Scene of {self.modality.name}", self.path.name, rows)
 
     def _computed(self, lazy: xr.DataArray) -> NDArray[np.generic]:
         try:

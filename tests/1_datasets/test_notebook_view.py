@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import shapely
+import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from equipoise.datasets.modality import Band, Modality, Unit
 from equipoise.datasets.patches import PatchIndex
+from equipoise.datasets.scene import Scene
 from equipoise.datasets.stack import AlignedStack
 
 
@@ -28,4 +31,18 @@ def test_an_index_tells_its_patches_a_split():
     ]
     page = PatchIndex.from_rows(rows, modalities=("eo", "sar"), georeferenced=True)._repr_html_()
     for words in ("3 patches", "eo, sar", "<th>train</th><td>2</td>", "<th>&lt;test&gt;</th><td>1</td>"):
+        assert words in page
+
+
+def test_a_scene_tells_the_units_that_it_is_read_in():
+    modality = Modality(name="sar", bands=(Band(name="V<V>", unit=Unit.DB),))
+    grid = GeoBox((3, 4), Affine(10, 0, 0, 0, -10, 0), None)
+    page = Scene(modality=modality, path=Path("a&b.tif"), data=xr.DataArray(), geobox=grid)._repr_html_()
+    for words in (
+        "Scene of sar",
+        "a&amp;b.tif",
+        "3 rows x 4 columns, no CRS",
+        "V&lt;V&gt; (linear_power)",
+        "not known",
+    ):
         assert words in page
