@@ -1,11 +1,8 @@
 """Explanation: what an output of Equipoise contains, in words, told from the content of the file."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from .errors import PipelineError
 
 #: Width of the names before what is said.
 KEY = 11
@@ -73,37 +70,3 @@ def told(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(told(item) for item in value) or "none"
     return " ".join(str(value).split())
-
-
-def explain(path: Path) -> Explanation:
-    """Return what a file or folder is, from what it contains.
-
-    Raises
-    ------
-    PipelineError
-        If it is not there, or holds nothing that can be told.
-    SceneError
-        If it is a raster that does not open.
-    """
-    if not path.exists():
-        raise PipelineError(f"{path}: found no file; wanted an output of Equipoise, a raster or a folder; correct it")
-    return _reader(path)(path)
-
-
-def _reader(path: Path) -> Callable[[Path], Explanation]:
-    # Only what is needed: rasters take half a second to import, and a file of figures needs none of that.
-    if path.is_dir():
-        from .explanation_folder import folder
-
-        return folder
-    if path.suffix.lower() == ".json":
-        from .explanation_record import record
-
-        return record
-    if path.suffix.lower() in (".parquet", ".gpkg"):
-        from .explanation_table import table
-
-        return table
-    from .explanation_raster import raster
-
-    return raster

@@ -35,7 +35,7 @@ def explain(
     json: Json = False,
 ) -> None:
     """Say in words what an output contains: how to read it, its main numbers, what made it, what it is not."""
-    from .explanation import explain as look
+    from .explain import explain as look
     from .stage_commands import finite
 
     told = [look(path) for path in paths]

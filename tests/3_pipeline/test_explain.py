@@ -9,7 +9,8 @@ import pytest
 import rasterio
 
 from equipoise.pipeline.errors import PipelineError
-from equipoise.pipeline.explanation import explain, told
+from equipoise.pipeline.explain import explain
+from equipoise.pipeline.explanation import told
 
 
 @pytest.mark.parametrize(

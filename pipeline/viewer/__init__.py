@@ -1,1 +1,0 @@
-"""Viewer: maps of a run, or of a folder, in a browser on this machine."""
