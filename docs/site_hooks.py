@@ -15,6 +15,8 @@ from mkdocs.structure.files import File, Files
 from equipoise.pipeline.cli import app
 from equipoise.pipeline.config import Config
 
+ROOT = Path(__file__).parents[1]
+
 Schema = Mapping[str, Any]
 
 #: Rows of a table: a key, its type, its default, its words.
@@ -52,6 +54,18 @@ _COMMANDS = """# Commands
 Every command with its arguments and options, made from the command line itself. `equipoise COMMAND --help` prints the
 same. Exit codes: 0 when all went well, 130 after Ctrl-C, else not 0, with one line on standard error.
 """
+
+
+def on_startup(**_: object) -> None:
+    """Show the package under its own name to the API pages, without the rest of the checkout.
+
+    Through the link that type checks use they would look through everything else below the root, too: 2 minutes.
+    """
+    package = ROOT / "build" / "api" / "equipoise"
+    package.mkdir(parents=True, exist_ok=True)
+    for name in ("__init__.py", "datasets", "models", "pipeline"):
+        if not (package / name).exists():
+            (package / name).symlink_to(ROOT / name)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -1,6 +1,8 @@
 """Pages that the site makes from the code: nothing of the schema and of the command line is missing in them."""
 
+import importlib
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -92,3 +94,15 @@ def test_a_default_and_a_bound_of_an_option_are_told(hooks: ModuleType):
 
 def test_a_cell_cannot_end_itself_and_holds_no_markup(hooks: ModuleType):
     assert hooks._cell("a|b <c>\n`<d>`") == "a\\|b &lt;c> `<d>`"
+
+
+# A name that is gone would be left out of the built page without a word.
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "reference").glob("*.md")), ids=lambda page: page.stem)
+def test_every_name_of_an_api_page_is_in_its_module(page: Path):
+    listed = re.findall(r"^::: (\S+)\n    options:\n      members: \[(.+)\]$", page.read_text(encoding="utf-8"), re.M)
+    assert len(listed) == page.read_text(encoding="utf-8").count(":::") > 0
+    for place, names in listed:
+        module = importlib.import_module(place)
+        for name in names.split(", "):
+            assert getattr(module, name).__module__ == place, f"{place}.{name}"
+            assert getattr(module, name).__doc__, f"{place}.{name}"
