@@ -504,7 +504,7 @@ def test_the_figures_describe_the_maps(stack, predictor, tmp_path):
         [stack], predictor, options=OPTIONS, informative={}, folder=tmp_path, resume="one"
     )  # fmt: skip
     assert all(path.is_file() for path in outputs)
-    assert len(outputs) == 10  # five maps, two sidecars, two styles, the item
+    assert len(outputs) == 13  # five maps, two sidecars, a style for each map, the item
     found = figures["scenes"]["place"]
     with rasterio.open(tmp_path / "place.classes.tif") as source:
         classes = source.read(1)
