@@ -1,6 +1,7 @@
 """Answers of commands: lines for people, or one JSON object for scripts."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ def answer(lines: Iterable[str], record: Mapping[str, Any], *, as_json: bool) ->
     lines
         Its words. They are not drawn where JSON is wanted.
     record
-        The same as plain values: paths become text, other types are refused.
+        The same as plain values: paths become text, numbers that are not finite become null, other types are refused.
     as_json
         Print the record, as one line, in the place of the words.
 
@@ -27,14 +28,21 @@ def answer(lines: Iterable[str], record: Mapping[str, Any], *, as_json: bool) ->
     ------
     TypeError
         If the record holds what JSON has no word for.
-    ValueError
-        If it holds a number that is not finite: no reader of JSON has to know those.
     """
     if as_json:
-        typer.echo(json.dumps(record, default=_plain, allow_nan=False))
+        typer.echo(json.dumps(_finite(record), default=_plain, allow_nan=False))
         return
     for line in lines:
         typer.echo(line)
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values in which what is not finite is None: JSON has no other word for it."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> str:

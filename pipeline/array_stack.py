@@ -19,6 +19,9 @@ from .nearest import did_you_mean
 #: Rows that are converted at a time: images on disk are not held in memory.
 ROWS = 512
 
+#: Edge of the sample, thinned from the whole image, that the unit is judged by: a part may well be all water.
+SAMPLE = 512
+
 
 def write_array_stack(
     images: Mapping[str, xr.DataArray],
@@ -93,6 +96,8 @@ def _write(path: Path, image: xr.DataArray, modality: Modality, grid: GeoBox, *,
     data = stacked.transpose(..., *image.odc.spatial_dims)
     _check_bands(data, modality)
     nodata = image.attrs.get("nodata", image.attrs.get("_FillValue", image.rio.nodata))
+    step = max(1, -(-max(grid.shape) // SAMPLE))
+    _check_units(_plain(data[:, ::step, ::step].to_numpy(), nodata), bands, name=modality.name)
     found = False
     tags = {"unit": ",".join(str(band.working_unit) for band in bands), "source": "array"}
     with cog_writer(
@@ -100,25 +105,27 @@ def _write(path: Path, image: xr.DataArray, modality: Modality, grid: GeoBox, *,
         descriptions=modality.band_names, tags=tags,
     ) as writer:  # fmt: skip
         for row in range(0, grid.shape[0], ROWS):
-            values = _working(data[:, row : row + ROWS].to_numpy(), bands, nodata, name=modality.name)
+            numbers = _plain(data[:, row : row + ROWS].to_numpy(), nodata)
+            values = np.stack([band.to_working(layer) for band, layer in zip(bands, numbers, strict=True)])
             found |= bool(np.isfinite(values).any())
             writer.write(values, window=((row, row + values.shape[1]), (0, values.shape[2])))
         if not found:
             raise PipelineError(f"'{modality.name}': found no valid pixel; wanted some; leave the modality out")
 
 
-def _working(
-    values: NDArray[np.generic], bands: Sequence[Band], nodata: float | None, *, name: str
-) -> NDArray[np.float32]:
-    """Return rows in working units, NaN where not valid."""
+def _plain(values: NDArray[np.generic], nodata: float | None) -> NDArray[np.float32]:
+    """Return values as float32, NaN where not valid."""
     numbers = values.astype(np.float32)
     if nodata is not None:
         numbers[values == nodata] = np.nan
     numbers[~np.isfinite(numbers)] = np.nan
-    for band, layer in zip(bands, numbers, strict=True):
+    return numbers
+
+
+def _check_units(sample: NDArray[np.float32], bands: Sequence[Band], *, name: str) -> None:
+    for band, layer in zip(bands, sample, strict=True):
         if (wrong := implausible_unit(band.unit, layer)) is not None:
             raise PipelineError(f"'{name}', band {band.name}: found {wrong}; or name the unit in `units`")
-    return np.stack([band.to_working(layer) for band, layer in zip(bands, numbers, strict=True)])
 
 
 def _check_bands(data: xr.DataArray, modality: Modality) -> None:

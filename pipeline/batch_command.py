@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .answers import Json, answer
-from .stage_commands import finite
 
 if TYPE_CHECKING:
     from .batch.command import Asked
@@ -123,7 +122,7 @@ def _work(asked: "Asked", *, as_json: bool) -> None:
         raise ConfigError("found --json and --log-json; wanted one: an answer at the end, or a line for each unit")
     result = do(asked, announce=lambda line: typer.echo(line, err=asked.log_json or as_json))
     if as_json:
-        record = finite(asdict(result))
+        record = asdict(result)
         answer([], {"estimate": record} if asked.dry_run else {"folder": asked.output, **record}, as_json=True)
     if isinstance(result, BatchResult):
         _end(result)

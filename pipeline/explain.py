@@ -32,6 +32,8 @@ def _reader(path: Path) -> Callable[[Path], Explanation]:
         from .explanation_record import record
 
         return record
+    if path.suffix.lower() == ".html":
+        return _page
     if path.suffix.lower() in (".parquet", ".gpkg"):
         from .explanation_table import table
 
@@ -39,3 +41,9 @@ def _reader(path: Path) -> Callable[[Path], Explanation]:
     from .explanation_raster import raster
 
     return raster
+
+
+def _page(path: Path) -> Explanation:
+    return Explanation(
+        path=path, kind="page", what="A page for people, with its pictures inside.", read=("open it in a browser",)
+    )

@@ -153,11 +153,13 @@ def map_onnx(path: Path, files: Mapping[str, Path], output: Path, *, threads: in
         raise PipelineError(f"{path}: found a model that labels whole images; wanted one of pixels; use predict_onnx")
     if output.suffix != ".tif":
         raise PipelineError(f"{output}: found another kind of name; wanted a file that ends in .tif; correct -o")
+    confidence = output.with_suffix(".confidence.tif")
+    if {path.resolve() for path in files.values()} & {output.resolve(), confidence.resolve()}:
+        raise PipelineError(f"{output}: found a name that would replace an input; wanted another; correct -o")
     classes = model.record["classes"]
     values = np.array([item["value"] for item in classes], dtype=np.uint8)
     names = {int(item["value"]): str(item["name"]) for item in classes}
     colours = {int(item["value"]): _rgb(item["color"]) for item in classes}
-    confidence = output.with_suffix(".confidence.tif")
     tags = {"model": str(model.record["model"]), "software": "onnxruntime"}
     with contextlib.ExitStack() as opened:
         sources = {name: opened.enter_context(quiet_open(file)) for name, file in files.items()}

@@ -54,6 +54,27 @@ def display(image: NDArray[np.float32], *, rgb: tuple[int, int, int] | None = No
     return np.stack(layers, axis=-1).astype(np.float32)
 
 
+def palette(colours: Mapping[int, tuple[int, int, int]]) -> NDArray[np.float32]:
+    """Return float32 (256, 3), 0 to 1: the colour of each value, grey where it has none."""
+    table = np.full((256, 3), UNKNOWN, dtype=np.float32)
+    for value, rgb in colours.items():
+        table[value] = np.asarray(rgb, dtype=np.float32) / 255
+    return table
+
+
+def modality_colours(count: int) -> list[str]:
+    """Return the colours of modalities in their order."""
+    return [MODALITY_COLOURS[position % len(MODALITY_COLOURS)] for position in range(count)]
+
+
+def mixture(shares: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (y, x, 3), 0 to 1: each tile of shares (modality, y, x) in the mixture of the modalities' colours."""
+    colours = np.array([mpl.colors.to_rgb(colour) for colour in modality_colours(len(shares))])
+    known = np.asarray(np.isfinite(shares).all(axis=0))
+    mixed = np.einsum("myx,mc->yxc", np.where(known, shares, 0), colours)
+    return np.where(known[..., None], mixed, UNKNOWN)
+
+
 def picture(image: NDArray[np.float32] | NDArray[np.uint8], *, title: str = "") -> bytes:
     """Draw one image (y, x, 3)."""
     rows, cols = image.shape[:2]
@@ -66,10 +87,7 @@ def picture(image: NDArray[np.float32] | NDArray[np.uint8], *, title: str = "") 
 
 def class_picture(values: NDArray[np.uint8], *, colours: Mapping[int, tuple[int, int, int]], title: str = "") -> bytes:
     """Draw a class map (y, x) in its palette; values without a colour are grey."""
-    palette = np.full((256, 3), UNKNOWN, dtype=np.float32)
-    for value, rgb in colours.items():
-        palette[value] = np.asarray(rgb, dtype=np.float32) / 255
-    return picture(palette[values], title=title)
+    return picture(palette(colours)[values], title=title)
 
 
 def confidence_picture(confidence: NDArray[np.float32], *, title: str = "") -> bytes:
@@ -86,17 +104,14 @@ def confidence_picture(confidence: NDArray[np.float32], *, title: str = "") -> b
 
 def reliance_picture(shares: NDArray[np.float32], *, modalities: Sequence[str], title: str = "") -> bytes:
     """Draw a reliance map (modality, y, x): each tile in the mixture of the modalities' colours, grey where unknown."""
-    colours = np.array([mpl.colors.to_rgb(MODALITY_COLOURS[i % len(MODALITY_COLOURS)]) for i in range(len(modalities))])
-    known = np.asarray(np.isfinite(shares).all(axis=0))
-    mixed = np.einsum("myx,mc->yxc", np.where(known, shares, 0), colours)
-    rows, cols = known.shape
+    rows, cols = shares.shape[1:]
     figure = Figure(figsize=(4.4, 4.4 * min(rows / cols, 2.0) + 0.6))
     axes = figure.subplots()
-    axes.imshow(np.where(known[..., None], mixed, UNKNOWN), interpolation="nearest")
+    axes.imshow(mixture(shares), interpolation="nearest")
     bare(axes, title)
     handles = [
-        mpl.patches.Patch(color=MODALITY_COLOURS[i % len(MODALITY_COLOURS)], label=name)
-        for i, name in enumerate(modalities)
+        mpl.patches.Patch(color=colour, label=name)
+        for name, colour in zip(modalities, modality_colours(len(modalities)), strict=True)
     ]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=4, frameon=False, fontsize=9)
     return png(figure)
@@ -110,16 +125,14 @@ def flag_picture(
     title: str = "",
 ) -> bytes:
     """Draw a map of flags (y, x) with a legend of those that occur; values without a colour are grey."""
-    palette = np.full((256, 3), UNKNOWN, dtype=np.float32)
-    for value, rgb in colours.items():
-        palette[value] = np.asarray(rgb, dtype=np.float32) / 255
+    known = palette(colours)
     rows, cols = values.shape
     figure = Figure(figsize=(4.4, 4.4 * min(rows / cols, 2.0) + 1.2))
     axes = figure.subplots()
-    axes.imshow(palette[values], interpolation="nearest")
+    axes.imshow(known[values], interpolation="nearest")
     bare(axes, title)
     shown = [value for value in names if (values == value).any()]
-    handles = [mpl.patches.Patch(color=tuple(palette[value]), label=names[value]) for value in shown]
+    handles = [mpl.patches.Patch(color=tuple(known[value]), label=names[value]) for value in shown]
     if handles:
         axes.legend(
             handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.01), ncols=1, frameon=False, fontsize=9

@@ -36,12 +36,11 @@ def explain(
 ) -> None:
     """Say in words what an output contains: how to read it, its main numbers, what made it, what it is not."""
     from .explain import explain as look
-    from .stage_commands import finite
 
     told = [look(path) for path in paths]
     answer(
         (line for item in told for line in item.lines()),
-        {"files": [finite(item.record()) for item in told]},
+        {"files": [item.record() for item in told]},
         as_json=json,
     )
 

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .figures import MODALITY_COLOURS, UNKNOWN, bare
+from .figures import UNKNOWN, bare, mixture, modality_colours, palette
 from .scene_options import ClassOptions
 
 #: Largest edge of a picture, px: more is not seen.
@@ -48,24 +48,23 @@ def map_figure(
 
 
 def _draw_classes(axes: Axes, classes: xr.DataArray, legend: Sequence[ClassOptions]) -> None:
-    palette = np.full((256, 3), UNKNOWN, dtype=np.float32)
-    for item in legend:
-        palette[item.value] = np.asarray(item.rgb, dtype=np.float32) / 255
-    axes.imshow(palette[_thinned(classes).to_numpy()], interpolation="nearest")
+    colours = palette({item.value: item.rgb for item in legend})
+    axes.imshow(colours[_thinned(classes).to_numpy()], interpolation="nearest")
     bare(axes, "classes")
     _legend(axes, {item.name: item.color for item in legend})
 
 
 def _draw_reliance(axes: Axes, reliance: xr.DataArray) -> None:
     shares = _thinned(reliance).to_numpy()
-    colours = [MODALITY_COLOURS[position % len(MODALITY_COLOURS)] for position in range(len(shares))]
-    known = np.asarray(np.isfinite(shares).all(axis=0))
-    mixed = np.einsum(
-        "myx,mc->yxc", np.where(known, shares, 0), np.array([mpl.colors.to_rgb(item) for item in colours])
-    )
-    axes.imshow(np.where(known[..., None], mixed, UNKNOWN), interpolation="nearest")
+    axes.imshow(mixture(shares), interpolation="nearest")
     bare(axes, "reliance, a tile")
-    _legend(axes, {str(name): colour for name, colour in zip(reliance["modality"].values, colours, strict=True)})
+    _legend(
+        axes,
+        {
+            str(name): colour
+            for name, colour in zip(reliance["modality"].values, modality_colours(len(shares)), strict=True)
+        },
+    )
 
 
 def _legend(axes: Axes, colours: dict[str, str]) -> None:

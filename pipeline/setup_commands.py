@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .answers import Json, answer
-from .stage_commands import ConfigFile, finite
+from .stage_commands import ConfigFile
 
 TEMPLATES = ("landcover", "flood", "chips")
 
@@ -149,7 +149,7 @@ def config(
 
     del print_  # printing is all that this command does; the flag is what people type
     shown = load_config(path) if path else template_config(TEMPLATES[0])
-    answer(commented_yaml(shown).splitlines(), finite(shown.model_dump(mode="json")), as_json=json)
+    answer(commented_yaml(shown).splitlines(), shown.model_dump(mode="json"), as_json=json)
 
 
 def validate(config: ConfigFile, json: Json = False) -> None:

@@ -1,7 +1,5 @@
 """Commands that do the stages of a configuration: run, each stage alone, coregister, predict, and demo."""
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -165,7 +163,7 @@ def _stage_line(stage: str, record: "StageRecord", now: bool) -> str:
 def _stage_record(record: "StageRecord", now: bool) -> dict[str, Any]:
     return {
         "now": now, "seconds": record.seconds, "finished": record.finished, "outputs": sorted(record.outputs),
-        "figures": finite(record.figures),
+        "figures": dict(record.figures),
     }  # fmt: skip
 
 
@@ -173,15 +171,6 @@ def _files_record(result: "FilesResult") -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
-        "registrations": {name: finite(asdict(item)) for name, item in result.registrations.items()},
+        "registrations": {name: asdict(item) for name, item in result.registrations.items()},
         "outputs": dict(result.outputs), "page": result.page, "now": result.fresh,
     }  # fmt: skip
-
-
-def finite(value: Any) -> Any:
-    """Return plain values in which what is not finite is None: JSON has no other word for it."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,13 +2,10 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import launched
 from hypothesis import HealthCheck, settings
-from playwright.sync_api import Browser
 
 from equipoise.datasets.samples import DATA_VARIABLE
 from equipoise.datasets.synthetic import SyntheticScene, write_scene
@@ -42,13 +39,3 @@ def data_folder() -> Path:
     if not named:
         pytest.skip(f"{DATA_VARIABLE} is unset: no real imagery at hand")
     return Path(named)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A browser for tests that look at pages; they skip where the machine has none.
-
-    For a module alone: while it runs, this thread has an event loop, which other tests want for themselves.
-    """
-    with launched() as browser:
-        yield browser

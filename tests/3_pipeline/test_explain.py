@@ -106,6 +106,11 @@ def test_a_ledger_tells_its_states_and_stays_as_it_is(tmp_path):
     assert explain(tmp_path).kind == "batch folder"
 
 
+def test_a_page_is_no_broken_raster(tmp_path):
+    (tmp_path / "report.html").write_text("<!doctype html>")
+    assert explain(tmp_path / "report.html").kind == "page"
+
+
 def test_words_of_values():
     assert told({"eo": 0.33333333, "sar": [1, None]}) == "eo 0.3333, sar 1, none"
     assert told({}) == "none"

@@ -98,6 +98,11 @@ def test_what_does_not_fit_is_said(exported, trained_run, tmp_path):
         predict_onnx(exported.path, {"lidar": np.zeros((1, 8, 8), np.float32)})
     with pytest.raises(PipelineError, match="check bands"):
         predict_onnx(exported.path, {"eo": np.zeros((1, 8, 8), np.float32)})
+    taken = tmp_path / "taken.tif"
+    taken.symlink_to(stack.present["eo"])
+    with pytest.raises(PipelineError, match="would replace an input"):
+        map_onnx(exported.path, {"eo": stack.present["eo"]}, taken)
+    taken.unlink()
     with pytest.raises(PipelineError, match="found 1 bands"):
         map_onnx(exported.path, {"eo": stack.present["ir"]}, tmp_path / "map.tif")
     with rasterio.open(

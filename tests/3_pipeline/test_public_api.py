@@ -92,6 +92,15 @@ def test_decibels_may_be_named(model, images, prediction):
         model.predict({**images, "sar": decibels}, **LIGHT)
 
 
+def test_a_part_that_is_all_dark_is_no_wrong_unit(model, images, monkeypatch):
+    monkeypatch.setattr("equipoise.pipeline.array_stack.ROWS", 16)
+    dark = images["eo"].copy()
+    dark[:, 64:128] = 1e-4  # deep water: below what a whole scene can be
+    model.predict({"eo": dark}, reliance="none", **LIGHT)
+    with pytest.raises(PipelineError, match="no surface is that dark"):
+        model.predict({"eo": dark * 0 + 1e-4}, reliance="none", **LIGHT)
+
+
 def test_files_are_kept_where_they_are_asked_for(model, images, tmp_path):
     model.predict({"eo": images["eo"]}, name="place", folder=tmp_path / "maps", reliance="none", **LIGHT)
     assert {"place.classes.tif", "place.confidence.tif", "place.json"} <= {
