@@ -2,13 +2,18 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from equipoise.datasets.samples import DATA_VARIABLE
 from equipoise.datasets.synthetic import SyntheticScene, write_scene
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 settings.register_profile(
     "house",
@@ -39,3 +44,12 @@ def data_folder() -> Path:
     if not named:
         pytest.skip(f"{DATA_VARIABLE} is unset: no real imagery at hand")
     return Path(named)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator["Browser"]:
+    """A browser for the tests of a module, which skip where there is none."""
+    from browser import launched
+
+    with launched() as browser:
+        yield browser

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -28,9 +29,12 @@ HUNG = "2 minutes"
 #: ``sys._current_frames``, which that takes many times a second, can deadlock with the garbage collector in Python 3.11
 #: (CPython issue 106883): the worker stands still for good. Workers give memory back to the system by the C library's
 #: own measure, not by Dask's, with which every tensor is paid for anew: a unit took half as much processor time again.
+#: A worker that died has as long to come back as one that hangs: after Dask's own 15 seconds it would be given up for
+#: good, and on a machine that does much else a process can take that long to start.
 CONFIG = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-ttl": HUNG,
+    "distributed.deploy.lost-worker-timeout": HUNG,
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 128 * 2**20,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 32 * 2**20,
@@ -119,6 +123,22 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block: what Dask has made by half complains when it is thrown away."""
+    if threading.current_thread() is not threading.main_thread():  # only the main one hears it
+        yield
+        return
+    held: list[tuple[Any, ...]] = []
+    before = signal.signal(signal.SIGINT, lambda *heard: held.append(heard))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held and callable(before):
+            before(*held[0])
 
 
 def _local(options: ClusterOptions) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PipelineError
+from .cluster import interrupts_held
 from .job import Job
 from .unit_ledger import DONE, EMPTY, UnitLedger
 from .unit_work import LEAST_ROOM, finished_unit, map_unit
@@ -149,10 +150,11 @@ class Dispatch:
         from distributed.client import ClosedClientError
 
         try:
-            return self._client.submit(
-                map_unit, text, self._job, key=f"unit-{name}-{time.monotonic_ns()}", pure=False,
-                resources=self._resources or None,
-            )  # fmt: skip
+            with interrupts_held():
+                return self._client.submit(
+                    map_unit, text, self._job, key=f"unit-{name}-{time.monotonic_ns()}", pure=False,
+                    resources=self._resources or None,
+                )  # fmt: skip
         except ClosedClientError as error:
             self._ledger.give_back(name)
             raise self._gone() from error
