@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from .errors import PipelineError
 from .map_figure import map_figure
 from .map_files import map_names
+from .notebook_map import NotebookMap, notebook_map
 from .scene_options import ClassOptions
 
 #: Edge of the pieces that maps are read in, px: maps of large scenes are not held in memory.
@@ -105,6 +106,28 @@ class Prediction:
     def plot(self) -> Figure:
         """Draw classes, confidence and reliance beside each other, at most 800 px a picture, with their legends."""
         return map_figure(self.classes, self.confidence, self.reliance, legend=self.legend)
+
+    def map(self, *, background: xr.DataArray | None = None) -> NotebookMap:
+        """Return a map to look around in: classes, confidence, reliance and trust over each other, with an opacity.
+
+        A notebook shows it in a frame; ``map().save("map.html")`` writes it as one file. It needs no network. Pictures
+        have at most 1024 px along their longer edge.
+
+        Parameters
+        ----------
+        background
+            Image (band, y, x) of the same place and grid, drawn beneath the maps; in its bands ``red``, ``green`` and
+            ``blue`` where it names them.
+
+        Raises
+        ------
+        PipelineError
+            If the background lies on another grid.
+        """
+        return notebook_map(
+            self.classes, self.confidence, self.reliance, self.trust, legend=self.legend, title=f"Map of {self.scene}",
+            background=background,
+        )  # fmt: skip
 
     def _repr_html_(self) -> str:
         """Return the figure and the main numbers, for notebooks."""

@@ -1,0 +1,249 @@
+"""A map to look around in: one page without a network, in a notebook's frame or a file of its own."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from PIL import Image
+
+from .errors import PipelineError
+from .figures import UNKNOWN, display, mixture, modality_colours, palette
+from .registration_views import rgb_of
+from .scene_options import ClassOptions
+from .trust import FLAG_COLOURS, FLAG_NAMES, Flag
+
+#: Largest edge of a picture, px: a page of four stays below some megabytes.
+EDGE = 1024
+
+#: Colours of confidence along its scale.
+RAMP = "viridis"
+
+#: What grey means.
+_GREY = mpl.colors.to_hex((UNKNOWN,) * 3)
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One theme of a map.
+
+    Attributes
+    ----------
+    name
+        For people.
+    picture
+        uint8 (y, x, 4): red, green, blue, alpha; none of alpha where nothing is known.
+    colours
+        Legend: what a colour means -> ``#rrggbb``.
+    note
+        One line below the legend.
+    ramp
+        Colours of a scale from 0 to 1; empty where there is none.
+    """
+
+    name: str
+    picture: Picture
+    colours: Mapping[str, str]
+    note: str
+    ramp: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookMap:
+    """A page with a map, which a notebook shows in a frame.
+
+    Attributes
+    ----------
+    title
+        Of page and frame.
+    page
+        HTML that needs no other file and no network.
+    height
+        Of the frame, px.
+    """
+
+    title: str
+    page: str
+    height: int = 520
+
+    def save(self, path: Path | str) -> Path:
+        """Write the page; any browser opens it."""
+        target = Path(path)
+        target.write_text(self.page, encoding="utf-8")
+        return target
+
+    def _repr_html_(self) -> str:
+        """Return the frame. It may run its own script and nothing else: not reach the notebook, nor send anything."""
+        return (
+            f'<iframe title="{escape(self.title)}" sandbox="allow-scripts" srcdoc="{escape(self.page)}" '
+            f'style="width: 100%; height: {self.height}px; border: 1px solid #cbd2d9"></iframe>'
+        )
+
+
+def notebook_map(
+    classes: xr.DataArray,
+    confidence: xr.DataArray,
+    reliance: xr.DataArray | None,
+    trust: xr.DataArray | None,
+    *,
+    legend: Sequence[ClassOptions],
+    title: str,
+    background: xr.DataArray | None = None,
+) -> NotebookMap:
+    """Draw the maps of a scene over each other, to choose among, with their legends.
+
+    Parameters
+    ----------
+    classes, confidence, reliance, trust
+        As a :class:`~equipoise.pipeline.prediction.Prediction` holds them; None leaves a layer out.
+    legend
+        Classes with their colours.
+    title
+        Of the map.
+    background
+        Image (band, y, x) of the same place, drawn beneath; its bands ``red``, ``green``, ``blue`` where it names them.
+
+    Raises
+    ------
+    PipelineError
+        If the background lies on another grid.
+    """
+    layers = [(_of_classes(classes, legend), classes), (_of_confidence(confidence), confidence)]
+    layers += [] if reliance is None else [(_of_reliance(reliance), reliance)]
+    layers += [] if trust is None else [(_of_trust(trust), trust)]
+    grid = classes.odc.geobox
+    plan = {
+        "rows": classes.shape[0], "columns": classes.shape[1], "affine": list(grid.affine)[:6],
+        "crs": _crs_name(grid.crs), "digits": 0 if abs(grid.affine.a) > 0.5 else 5,
+        "layers": [
+            {**_shown(layer.picture, source, classes), "alt": f"{title}: {layer.name}"} for layer, source in layers
+        ],
+        "background": None if background is None else {
+            **_shown(_of_image(background, classes), background, classes), "alt": f"{title}: image"
+        },
+    }  # fmt: skip
+    return NotebookMap(title=title, page=_page(title, [layer for layer, _ in layers], plan))
+
+
+def _of_classes(classes: xr.DataArray, legend: Sequence[ClassOptions]) -> Layer:
+    values = _thinned(classes).to_numpy()
+    present = set(np.unique(values).tolist())
+    colours = palette({item.value: item.rgb for item in legend})[values]
+    return Layer(
+        name="classes", picture=_rgba(colours, np.isin(values, [item.value for item in legend])),
+        colours={item.name: item.color for item in legend if item.value in present},
+        note="Clear: nothing was observed.",
+    )  # fmt: skip
+
+
+def _of_confidence(confidence: xr.DataArray) -> Layer:
+    values, scale = _thinned(confidence).to_numpy(), mpl.colormaps[RAMP]
+    seen = np.isfinite(values)
+    return Layer(
+        name="confidence", picture=_rgba(scale(np.where(seen, values, 0))[..., :3], seen), colours={},
+        ramp=[mpl.colors.to_hex(scale(place)) for place in np.linspace(0, 1, 9)], note="Probability of the class.",
+    )  # fmt: skip
+
+
+def _of_reliance(reliance: xr.DataArray) -> Layer:
+    shares = _thinned(reliance).to_numpy()
+    names = [str(name) for name in reliance["modality"].values]
+    colours = dict(zip(names, modality_colours(len(names)), strict=True))
+    return Layer(
+        name="reliance", picture=_rgba(mixture(shares), np.ones(shares.shape[1:], dtype=bool)),
+        colours={**colours, "indeterminate, or not observed": _GREY},
+        note="What each tile rests on: the more of a colour, the larger that sensor's share.",
+    )  # fmt: skip
+
+
+def _of_trust(trust: xr.DataArray) -> Layer:
+    values = _thinned(trust).to_numpy()
+    present = set(np.unique(values).tolist())
+    return Layer(
+        name="trust", picture=_rgba(palette(FLAG_COLOURS)[values], values != Flag.UNOBSERVED),
+        colours={
+            name: _hex(FLAG_COLOURS[flag])
+            for flag, name in FLAG_NAMES.items() if flag in present
+        },
+        note="What is wrong with the input that each tile rests on.",
+    )  # fmt: skip
+
+
+def _of_image(image: xr.DataArray, classes: xr.DataArray) -> Picture:
+    """Return an image as a picture, stretched for display."""
+    if image.odc.geobox != classes.odc.geobox:
+        raise PipelineError("found a background on another grid; wanted that of the prediction; reproject it")
+    stacked = image if image.ndim == 3 else image.expand_dims("band")
+    values = _thinned(stacked.transpose(..., *image.odc.spatial_dims)).to_numpy().astype(np.float32)
+    return np.rint(255 * display(values, rgb=rgb_of(_band_names(stacked)))).astype(np.uint8)
+
+
+def _band_names(image: xr.DataArray) -> list[str]:
+    told = image.attrs.get("long_name")
+    if isinstance(told, tuple) and len(told) == len(image):
+        return [str(name) for name in told]
+    axis = image.coords.get(image.dims[0])
+    return [str(place) for place in (range(len(image)) if axis is None else axis.values)]
+
+
+def _thinned(layer: xr.DataArray) -> xr.DataArray:
+    """Return every so-manieth row and column, so that the longer edge is at most :data:`EDGE`; (..., y, x)."""
+    step = _step(layer)
+    return layer[..., ::step, ::step]
+
+
+def _step(layer: xr.DataArray) -> int:
+    return max(1, -(-max(layer.shape[-2:]) // EDGE))
+
+
+def _shown(picture: Picture, layer: xr.DataArray, classes: xr.DataArray) -> dict[str, Any]:
+    """Return a picture and its size in pixels of the scene: tiles along the edges reach beyond it."""
+    scale = _step(layer) * abs(layer.odc.geobox.affine.a / classes.odc.geobox.affine.a)
+    return {"source": _source(picture), "rows": picture.shape[0] * scale, "columns": picture.shape[1] * scale}
+
+
+def _rgba(colours: NDArray[Any], seen: NDArray[np.bool_]) -> Picture:
+    alpha = np.where(seen, 255, 0)[..., None]
+    return np.concatenate([np.rint(np.asarray(colours) * 255), alpha], axis=-1).astype(np.uint8)
+
+
+def _source(picture: Picture) -> str:
+    """Return a picture as an address; images, which have no alpha, as JPEG: noise is most of their PNG."""
+    buffer, kind = io.BytesIO(), "png" if picture.shape[-1] == 4 else "jpeg"
+    Image.fromarray(picture).save(buffer, format=kind)
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _hex(rgb: tuple[int, int, int]) -> str:
+    return "#" + "".join(f"{part:02x}" for part in rgb)
+
+
+def _crs_name(crs: Any) -> str:
+    if crs is None:
+        return "pixels"
+    return str(crs) if crs.epsg is None else f"EPSG:{crs.epsg}"
+
+
+def _page(title: str, layers: Sequence[Layer], plan: Mapping[str, Any]) -> str:
+    static = files(__package__).joinpath("viewer", "static")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = files(__package__).joinpath("templates", "map.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        title=title, layers=layers, background=plan["background"] is not None,
+        # A title such as "</script>" must not end the script that it stands in.
+        plan=json.dumps(plan).replace("<", "\\u003c"),
+        leaflet=static.joinpath("leaflet.js").read_text(encoding="utf-8"),
+        leaflet_style=static.joinpath("leaflet.css").read_text(encoding="utf-8"),
+    )  # fmt: skip
