@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from ..datasets.modality import Band, Modality, Unit, implausible_unit
+from ..datasets.quality import Quality
 from ..datasets.raster import cog_writer
 from ..datasets.stack import AlignedStack
 from .errors import PipelineError
@@ -28,6 +29,7 @@ def write_array_stack(
     modalities: Sequence[Modality],
     *,
     units: Mapping[str, str],
+    clouds: Mapping[str, xr.DataArray] | None = None,
     name: str,
     folder: Path,
 ) -> AlignedStack:
@@ -41,38 +43,55 @@ def write_array_stack(
         Those that the stack is to have; one that ``images`` lack is missing.
     units
         Modality -> unit of the values, where it is not the bands' working unit.
+    clouds
+        Modality -> (y, x) on the same grid, True, or a number other than 0, where cloud or shadow hides the ground:
+        pixels that are then not valid.
     name
         Of the scene.
     folder
-        Receives a COG a modality.
+        Receives a COG a modality, and one of its clouds.
 
     Raises
     ------
     PipelineError
         If an image is not of the modalities, has other bands, another grid or no grid, a unit that its values cannot
-        be in, or no valid pixel.
+        be in, or no valid pixel; or clouds are of no image.
     """
-    known = {item.name: item for item in modalities}
-    for given in (*images, *units):
+    known, hidden = {item.name: item for item in modalities}, dict(clouds or {})
+    for given in (*images, *units, *hidden):
         if given not in known:
             near = did_you_mean(given, known)
             raise PipelineError(f"found an image or unit of '{given}'; wanted modalities {sorted(known)}{near}")
-    grids = {key: _grid(key, image) for key, image in images.items()}
+    grid = _common_grid(images, hidden, known)
+    present = {key: folder / f"{key}.tif" for key in images}
+    for key, path in present.items():
+        _write(path, images[key], known[key], grid, unit=units.get(key), hidden=hidden.get(key))
+    covered = {key: _write_clouds(folder / f"{key}.quality.tif", mask, grid) for key, mask in hidden.items()}
+    names = tuple(known)
+    missing = {key: "not among the images" for key in names if key not in images}
+    return AlignedStack(
+        name=name, geobox=grid, modalities=names, present=present, missing=missing, clouds=covered
+    )  # fmt: skip
+
+
+def _common_grid(
+    images: Mapping[str, xr.DataArray], hidden: Mapping[str, xr.DataArray], known: Mapping[str, Modality]
+) -> GeoBox:
+    """Return the grid that all images and clouds have."""
+    if strange := sorted(set(hidden) - set(images)):
+        raise PipelineError(f"found clouds of '{strange[0]}' and no such image; wanted both; leave the clouds out")
+    grids = {f"'{key}'": _grid(key, image) for key, image in images.items()}
+    grids |= {f"clouds of '{key}'": _grid(f"clouds of {key}", mask) for key, mask in hidden.items()}
     if not grids:
         raise PipelineError(f"found no image; wanted one at least of {sorted(known)}")
     first, grid = next(iter(grids.items()))
-    for key, other in grids.items():
+    for what, other in grids.items():
         if other != grid:
             raise PipelineError(
-                f"found '{key}' on another grid than '{first}'; wanted one grid for all; "
-                "equipoise.pipeline.coregister brings an image onto the grid of another"
+                f"found {what} on another grid than {first}; wanted one grid for all; "
+                "equipoise.coregister brings an image onto the grid of another"
             )
-    present = {key: folder / f"{key}.tif" for key in images}
-    for key, path in present.items():
-        _write(path, images[key], known[key], grid, unit=units.get(key))
-    names = tuple(known)
-    missing = {key: "not among the images" for key in names if key not in images}
-    return AlignedStack(name=name, geobox=grid, modalities=names, present=present, missing=missing)
+    return grid
 
 
 def _grid(name: str, image: xr.DataArray) -> GeoBox:
@@ -87,7 +106,15 @@ def _grid(name: str, image: xr.DataArray) -> GeoBox:
     return grid
 
 
-def _write(path: Path, image: xr.DataArray, modality: Modality, grid: GeoBox, *, unit: str | None) -> None:
+def _write(
+    path: Path,
+    image: xr.DataArray,
+    modality: Modality,
+    grid: GeoBox,
+    *,
+    unit: str | None,
+    hidden: xr.DataArray | None,
+) -> None:
     bands = tuple(
         Band(name=band.name, unit=band.working_unit if unit is None else _unit(modality.name, unit))
         for band in modality.bands
@@ -107,10 +134,31 @@ def _write(path: Path, image: xr.DataArray, modality: Modality, grid: GeoBox, *,
         for row in range(0, grid.shape[0], ROWS):
             numbers = _plain(data[:, row : row + ROWS].to_numpy(), nodata)
             values = np.stack([band.to_working(layer) for band, layer in zip(bands, numbers, strict=True)])
+            if hidden is not None:
+                values[:, _rows(hidden, row)] = np.nan
             found |= bool(np.isfinite(values).any())
             writer.write(values, window=((row, row + values.shape[1]), (0, values.shape[2])))
         if not found:
             raise PipelineError(f"'{modality.name}': found no valid pixel; wanted some; leave the modality out")
+
+
+def _write_clouds(path: Path, hidden: xr.DataArray, grid: GeoBox) -> Path:
+    """Write clouds as quality codes."""
+    with cog_writer(
+        path, grid, count=1, dtype="uint8", nodata=Quality.UNKNOWN, overview_resampling="mode",
+        descriptions=("quality",),
+    ) as writer:  # fmt: skip
+        for row in range(0, grid.shape[0], ROWS):
+            codes = np.where(_rows(hidden, row), Quality.CLOUD, Quality.CLEAR).astype(np.uint8)
+            writer.write(codes, 1, window=((row, row + codes.shape[0]), (0, codes.shape[1])))
+    return path
+
+
+def _rows(hidden: xr.DataArray, row: int) -> NDArray[np.bool_]:
+    """Return :data:`ROWS` rows of a mask from ``row`` on; a file's nodata is no cloud."""
+    numbers = hidden.squeeze().transpose(*hidden.odc.spatial_dims)[row : row + ROWS].to_numpy()
+    nodata = hidden.attrs.get("nodata", hidden.attrs.get("_FillValue"))
+    return np.asarray((np.nan_to_num(numbers) != 0) & (numbers != nodata), dtype=np.bool_)
 
 
 def _plain(values: NDArray[np.generic], nodata: float | None) -> NDArray[np.float32]:

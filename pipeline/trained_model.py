@@ -60,6 +60,7 @@ class TrainedModel:
         images: Mapping[str, Any],
         *,
         units: Mapping[str, str] | None = None,
+        clouds: Mapping[str, Any] | None = None,
         reliance: Literal["shapley", "leave_one_out", "none"] = "shapley",
         reliance_tile: int = 32,
         tile: int = 256,
@@ -77,6 +78,9 @@ class TrainedModel:
             model knows may be left out: it is then missing.
         units
             Modality -> unit of its values, such as ``db``, where it is not that of :attr:`units`.
+        clouds
+            Modality -> :class:`xarray.DataArray` (y, x) on the same grid, True, or a number other than 0, where cloud
+            or shadow hides the ground. These pixels of the modality are not used, and the trust map knows why.
         reliance, reliance_tile, tile, overlap
             As `predict.*` of the configuration; px.
         name
@@ -92,15 +96,15 @@ class TrainedModel:
         Raises
         ------
         PipelineError
-            If an image has other bands, another grid, a unit that its values cannot be in, or no valid pixel; or the
-            model knows none of the modalities.
+            If an image has other bands, another grid, a unit that its values cannot be in, or no valid pixel; clouds
+            are of no image; or the model knows none of the modalities.
         """
         options = PredictOptions.model_validate(
             {"reliance": reliance, "reliance_tile": reliance_tile, "tile": tile, "overlap": overlap}
         )
         with TemporaryDirectory(prefix="equipoise-") as scratch:
             stack = write_array_stack(
-                images, self.modalities, units=units or {}, name=name, folder=Path(scratch) / "in"
+                images, self.modalities, units=units or {}, clouds=clouds, name=name, folder=Path(scratch) / "in"
             )
             maps = Path(scratch) / "maps" if folder is None else Path(folder)
             maps.mkdir(parents=True, exist_ok=True)

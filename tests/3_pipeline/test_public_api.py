@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import rasterio
 import rioxarray
+import xarray as xr
 import yaml
 from odc.geo.xr import wrap_xr
 
 import equipoise
 from equipoise.datasets.modality import Unit
 from equipoise.pipeline.errors import ConfigError, PipelineError, RunFolderError
+from equipoise.pipeline.trust import Flag
 
 #: Options of the light configuration.
 LIGHT = {"tile": 128, "overlap": 32, "reliance_tile": 16}
@@ -99,6 +101,36 @@ def test_a_part_that_is_all_dark_is_no_wrong_unit(model, images, monkeypatch):
     model.predict({"eo": dark}, reliance="none", **LIGHT)
     with pytest.raises(PipelineError, match="no surface is that dark"):
         model.predict({"eo": dark * 0 + 1e-4}, reliance="none", **LIGHT)
+
+
+def test_clouds_hide_and_the_trust_map_knows_why(model, images):
+    eo, sar = images["eo"], images["sar"]
+    hidden = xr.zeros_like(eo[0], dtype=bool)
+    hidden[64:160, 64:160] = True
+    found = model.predict({"eo": eo, "sar": sar}, clouds={"eo": hidden}, **LIGHT)
+    same = model.predict({"eo": eo.where(~hidden), "sar": sar}, **LIGHT)
+    np.testing.assert_array_equal(found.classes, same.classes)
+    tiles = slice(4, 10)  # of 16 px, within the clouds
+    rests_on_it = found.reliance.sel(modality="eo")[tiles, tiles].to_numpy() >= 0.3
+    assert rests_on_it.any(), "the network still sees the edges of the clouds"
+    for made, flag in ((found, Flag.CLOUDED), (same, Flag.MISSING)):
+        np.testing.assert_array_equal(made.trust[tiles, tiles].to_numpy()[rests_on_it], flag)
+    codes = hidden.astype("uint8").where(~hidden, 2).expand_dims("band")
+    again = model.predict({"eo": eo, "sar": sar}, clouds={"eo": codes}, **LIGHT)
+    np.testing.assert_array_equal(again.classes, found.classes)
+
+
+def test_clouds_of_nothing_are_refused(model, images):
+    eo, sar = images["eo"], images["sar"]
+    hidden = xr.zeros_like(eo[0], dtype=bool)
+    for clouds, words in [
+        ({"sar": hidden}, "clouds of 'sar' and no such image"),
+        ({"ea": hidden}, "wanted modalities"),
+        ({"eo": xr.zeros_like(sar[0]).assign_coords(x=sar["x"] + 5)}, "clouds of 'eo' on another grid"),
+        ({"eo": ~hidden}, "no valid pixel"),
+    ]:
+        with pytest.raises(PipelineError, match=words):
+            model.predict({"eo": eo}, clouds=clouds)
 
 
 def test_files_are_kept_where_they_are_asked_for(model, images, tmp_path):
