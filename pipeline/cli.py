@@ -17,6 +17,7 @@ from .export_command import export
 from .look_commands import doctor, explain, inspect, samples
 from .setup_commands import config, init, validate
 from .stage_commands import coregister, demo, predict, run, stage_command
+from .view_command import view
 
 app = typer.Typer(
     name="equipoise",
@@ -65,6 +66,7 @@ app.command()(config)
 app.command()(validate)
 app.command()(inspect)
 app.command()(explain)
+app.command()(view)
 app.command()(doctor)
 app.command()(samples)
 app.command()(demo)

@@ -1,5 +1,6 @@
 """Explanation of rasters: maps, aligned stacks, registration layers and labels, told by bands and tags."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioIOError
 
 from .explanation import KEY, Explanation
+from .raster_kind import RasterKind, category_tags, raster_kind
 
 #: Largest edge in pixels that is read; larger rasters are read thinned, and the answer says so.
 LOOK = 2048
@@ -36,8 +38,8 @@ def raster(path: Path) -> Explanation:
     try:
         with rasterio.open(path) as source:
             tags, names = source.tags(), [name or "" for name in source.descriptions]
-            teller = _teller(tags, names, source.dtypes[0])
-            if teller is None:
+            kind = raster_kind(tags, names, source.dtypes[0])
+            if kind is None:
                 return _unknown(path)
             shape = _thinned(source.height, source.width)
             values = source.read(out_shape=(source.count, *shape), resampling=Resampling.nearest)
@@ -45,47 +47,22 @@ def raster(path: Path) -> Explanation:
             values = np.where(values == source.nodata, np.nan, values.astype(np.float64))
             scales, offsets = np.array(source.scales), np.array(source.offsets)
             grid = _grid(source)
-            categories = _categories(tags)
+            categories = category_tags(tags)
             thinned = shape != (source.height, source.width)
     except RasterioIOError:
         return _unknown(path)
     layers = values * scales[:, None, None] + offsets[:, None, None]
-    said = teller(names=names, layers=layers, tags=tags, categories=categories)
+    said = _TELLERS[kind](names=names, layers=layers, tags=tags, categories=categories)
     found = {"grid": grid, **said.pop("found")}
     if thinned:
         found["numbers"] = f"from every {-(-max(source.height, source.width) // LOOK)}th pixel"
     made = {words: tags[name] for name, words in _MADE.items() if name in tags}
-    return Explanation(path=path, found=found, made=made, **said)
-
-
-def _teller(tags: dict[str, str], names: list[str], dtype: str) -> Any:
-    """Return what tells of a raster with such tags and bands; None where no stage writes such."""
-    ours = "equipoise" in tags
-    if "metric" in tags:
-        return _contribution if "synergy" in names else _reliance
-    if ours and names == ["trust"]:
-        return _trust
-    if ours and names == ["class"]:
-        return _classes
-    if ours and names == ["confidence"] and dtype == "float32":
-        return _confidence
-    if ours and names[-1] == "prediction":
-        return _quality
-    if ours and any(name.startswith("class_") for name in tags) and len(names) > 1:
-        return _probability
-    if "source_kind" in tags and "unit" in tags:
-        return _aligned
-    if names == ["class"]:
-        return _labels
-    if names and names[0] == "confidence" and len(names) > 1:
-        return _registration
-    return None
+    return Explanation(path=path, kind=str(kind), found=found, made=made, **said)
 
 
 def _classes(*, names: list[str], layers: NDArray[np.float64], tags: dict[str, str], categories: dict[int, str]) -> Any:
     del names, tags
     return {
-        "kind": "class map",
         "what": "The class that the network finds likeliest, a pixel of the scene.",
         "read": ("one band of class values; 255 = nothing observed; palette and names are in the file",),
         "found": {"share of classes": _shares(layers[0], categories), "mapped": _mapped(layers[0])},
@@ -96,7 +73,6 @@ def _classes(*, names: list[str], layers: NDArray[np.float64], tags: dict[str, s
 def _confidence(**given: Any) -> Any:
     layer = given["layers"][0]
     return {
-        "kind": "confidence map",
         "what": "The probability of the class that the class map shows, after temperature scaling.",
         "read": ("one band, 0 to 1; NaN = nothing observed",),
         "found": {"mean": _mean(layer), "share below 0.5": _share(layer < 0.5, layer), "mapped": _mapped(layer)},
@@ -112,7 +88,6 @@ def _reliance(**given: Any) -> Any:
             "approximate: the network was not trained on subsets of its sensors, so answers without one guess"
         )
     return {
-        "kind": "reliance map",
         "what": "Each sensor's share of what the prediction rests on, a tile.",
         "read": (f"bands {', '.join(names)}: shares, 0 to 1, that sum to 1; NaN = indeterminate or nothing seen",),
         "found": {
@@ -126,7 +101,6 @@ def _reliance(**given: Any) -> Any:
 def _contribution(**given: Any) -> Any:
     layers, names = given["layers"], given["names"]
     return {
-        "kind": "contribution map",
         "what": "What each sensor adds to the probability of the class shown, a tile.",
         "read": (
             f"bands {', '.join(names)}: -1 to 1; below 0 speaks for another class; NaN = nothing observed",
@@ -142,7 +116,6 @@ def _trust(**given: Any) -> Any:
     sound = next((value for value, name in categories.items() if name == "sound"), 1)
     grey = next((value for value, name in categories.items() if name == "indeterminate"), 2)
     return {
-        "kind": "trust map",
         "what": "Whether the input that the prediction rests on was good, a tile.",
         "read": ("one band of flags; 255 = nothing observed",),
         "found": {
@@ -159,7 +132,6 @@ def _trust(**given: Any) -> Any:
 def _quality(**given: Any) -> Any:
     layers, names = given["layers"], given["names"]
     return {
-        "kind": "quality map",
         "what": "How good the pixels of each sensor are, a tile, and those relied on (prediction).",
         "read": (f"bands {', '.join(names)}: 0 to 1 after the band's scale; nodata = nothing observed",),
         "found": {"mean quality": {name: _mean(layer) for name, layer in zip(names, layers, strict=True)}},
@@ -170,7 +142,6 @@ def _quality(**given: Any) -> Any:
 def _probability(**given: Any) -> Any:
     layers, names = given["layers"], given["names"]
     return {
-        "kind": "probability map",
         "what": "The probability of every class, a pixel.",
         "read": (f"bands {', '.join(names)}: 0 to 1 after the band's scale; nodata = nothing observed",),
         "found": {"mean": {name: _mean(layer) for name, layer in zip(names, layers, strict=True)}},
@@ -190,7 +161,6 @@ def _aligned(**given: Any) -> Any:
         found["registration confidence"] = float(tags["registration_confidence"])
         found["moved, m"] = {"east": float(tags["shift_east"]), "north": float(tags["shift_north"])}
     return {
-        "kind": "aligned stack",
         "what": "One sensor's bands on the common grid of the scene.",
         "read": (f"bands {', '.join(names)} in the unit beside each; NaN = no valid observation",),
         "found": found,
@@ -202,7 +172,6 @@ def _labels(**given: Any) -> Any:
     layer = given["layers"][0]
     names = dict(enumerate(given["tags"].get("class_names", "").split(","))) if "class_names" in given["tags"] else {}
     return {
-        "kind": "label raster",
         "what": "Classes as somebody gave them, not as a network found them.",
         "read": ("one band of class values; nodata is not counted",),
         "found": {"share of classes": _shares(layer, names), "labelled": _mapped(layer)},
@@ -213,7 +182,6 @@ def _labels(**given: Any) -> Any:
 def _registration(**given: Any) -> Any:
     layers, names = given["layers"], given["names"]
     return {
-        "kind": "registration layer",
         "what": "How sure the position of a sensor is, and how it was corrected, by place.",
         "read": (
             f"bands {', '.join(names)}; confidence 0 to 1: probability of being right within a pixel of matching",
@@ -248,11 +216,6 @@ def _thinned(height: int, width: int) -> tuple[int, int]:
     return -(-height // every), -(-width // every)
 
 
-def _categories(tags: dict[str, str]) -> dict[int, str]:
-    named = {name.removeprefix("class_"): text for name, text in tags.items() if name.startswith("class_")}
-    return {int(value): text for value, text in named.items() if value.isdigit()}
-
-
 def _shares(layer: NDArray[np.float64], names: dict[int, str]) -> dict[str, float]:
     values, counts = np.unique(layer[np.isfinite(layer)].astype(int), return_counts=True)
     total = max(1, int(counts.sum()))
@@ -274,3 +237,18 @@ def _mean(layer: NDArray[np.float64]) -> float | None:
 
 def _median(layer: NDArray[np.float64]) -> float | None:
     return float(np.nanmedian(layer)) if np.isfinite(layer).any() else None
+
+
+#: What tells of each kind.
+_TELLERS: Mapping[RasterKind, Callable[..., dict[str, Any]]] = {
+    RasterKind.CLASSES: _classes,
+    RasterKind.CONFIDENCE: _confidence,
+    RasterKind.RELIANCE: _reliance,
+    RasterKind.CONTRIBUTION: _contribution,
+    RasterKind.TRUST: _trust,
+    RasterKind.QUALITY: _quality,
+    RasterKind.PROBABILITY: _probability,
+    RasterKind.ALIGNED: _aligned,
+    RasterKind.LABELS: _labels,
+    RasterKind.REGISTRATION: _registration,
+}

@@ -45,13 +45,19 @@ def display(image: NDArray[np.float32], *, rgb: tuple[int, int, int] | None = No
     layers = []
     for position in rgb or (0, 0, 0):
         band = image[position]
-        known = band[np.isfinite(band)]
-        low, middle, high = np.percentile(known, [2, 50, 98]) if known.size else (0.0, 0.5, 1.0)
-        # A few clouds would otherwise leave the ground black.
-        high = min(high, middle + BRIGHTEST * (middle - low)) if middle > low else high
-        stretched = np.clip((band - low) / max(float(high - low), 1e-12), 0, 1)
+        low, high = stretch_limits(band)
+        stretched = np.clip((band - low) / max(high - low, 1e-12), 0, 1)
         layers.append(np.where(np.isfinite(band), stretched, UNKNOWN))
     return np.stack(layers, axis=-1).astype(np.float32)
+
+
+def stretch_limits(band: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the values of a band (y, x) that are drawn black and white: its 2nd, and at most its 98th percentile."""
+    known = band[np.isfinite(band)]
+    low, middle, high = np.percentile(known, [2, 50, 98]) if known.size else (0.0, 0.5, 1.0)
+    # A few clouds would otherwise leave the ground black.
+    high = min(high, middle + BRIGHTEST * (middle - low)) if middle > low else high
+    return float(low), float(high)
 
 
 def palette(colours: Mapping[int, tuple[int, int, int]]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Full size: windows of what co-registration wrote, and of the same image before it was moved."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from .registration_folder import SavedScene
 _STEPS = 4
 
 #: Units of backscatter that are no logarithm: as they are, a picture of them is black with a few stars.
-_POWERS = frozenset({Unit.LINEAR_POWER, Unit.AMPLITUDE})
+POWERS = frozenset({Unit.LINEAR_POWER, Unit.AMPLITUDE})
 
 
 def read_reference(scene: SavedScene, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -47,8 +48,21 @@ def read_image(path: Path, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> ND
         window = Window(int(cols[0]), int(rows[0]), len(cols), len(rows))
         values = source.read(window=window, boundless=True, fill_value=np.nan).astype(np.float32)
         units = source.tags().get("unit", "").split(",")
-    bands = zip(units * len(values), values, strict=False)  # a file without units has one that is empty
-    return np.stack([_in_decibels(layer) if unit in _POWERS else layer for unit, layer in bands])
+    return readable(values, units)
+
+
+def readable(values: NDArray[np.float32], units: Sequence[str]) -> NDArray[np.float32]:
+    """Return values (band, y, x) for eyes: backscatter in dB, everything else as it is.
+
+    Parameters
+    ----------
+    values
+        As an aligned raster holds them.
+    units
+        Of the bands, or one for all; one that is empty where none is told.
+    """
+    bands = zip([*units] * len(values), values, strict=False)
+    return np.stack([_in_decibels(layer) if unit in POWERS else layer for unit, layer in bands])
 
 
 def moved_back(scene: SavedScene, name: str, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.float32]:
