@@ -203,8 +203,13 @@ def hold_when(there: Callable[[], object], process: subprocess.Popen[str], *, wh
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the worker processes of a command, oldest first."""
+    return workers_of_process(process.pid)
+
+
+def workers_of_process(number: int) -> list[psutil.Process]:
+    """Return the worker processes of a process, oldest first."""
     try:
-        children = psutil.Process(process.pid).children(recursive=True)
+        children = psutil.Process(number).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
     found = []

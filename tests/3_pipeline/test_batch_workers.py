@@ -1,8 +1,20 @@
 """Workers of this machine: what they are told."""
 
-import pytest
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 
-from equipoise.pipeline.batch.cluster import ClusterOptions, connected, worker_count
+import psutil
+import pytest
+from batch_runs import wait_for, workers_of_process
+
+from equipoise.pipeline.batch.cluster import ClusterOptions, connected, interrupts_held, worker_count
+
+
+def children() -> list[psutil.Process]:
+    """Return the worker processes of this one."""
+    return workers_of_process(os.getpid())
 
 
 # Workers that are started say on which port the dashboard would be: one of the system's choice is no news.
@@ -38,3 +50,38 @@ def test_the_number_of_workers_is_that_of_the_cores_unless_said_otherwise():
     assert worker_count(ClusterOptions(workers=7)) == 7
     assert worker_count(ClusterOptions()) >= worker_count(ClusterOptions(threads=2)) >= 1
     assert worker_count(ClusterOptions(threads=10_000)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Port")
+def test_a_worker_that_is_slow_to_come_back_is_waited_for():
+    """Dask's own patience with a worker that died is 15 s; then nobody starts it again."""
+    with connected(ClusterOptions(workers=1)) as client:
+        (first,) = children()
+        first.kill()
+        (second,) = wait_for(lambda: [child for child in children() if child != first], what="another worker")
+        second.suspend()
+        time.sleep(17)
+        second.resume()
+        assert wait_for(client.nthreads, what="the worker") != {}
+
+
+def test_an_interrupt_waits_for_the_end_of_the_block():
+    done = []
+    with pytest.raises(KeyboardInterrupt), interrupts_held():
+        signal.raise_signal(signal.SIGINT)
+        done.append("all of it")
+    assert done == ["all of it"]
+    with interrupts_held():
+        done.append("no interrupt")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert len(done) == 2
+
+
+def test_other_threads_have_no_interrupts_to_hold():
+    with ThreadPoolExecutor(1) as pool:
+
+        def held() -> str:
+            with interrupts_held():
+                return "done"
+
+        assert pool.submit(held).result() == "done"
