@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..datasets.modality import Unit
 from ..datasets.scene import Scene, check_scene
 from .aligned_files import quicklook, save_quicklooks, write_aligned, write_quality, write_record
+from .aligned_styles import write_aligned_styles
 from .coregister_scenes import reference_grid, require_overlap
 from .errors import AlignmentError
 from .file_modality import open_file
@@ -133,6 +134,7 @@ def _align(scenes: Mapping[str, Scene], *, folder: Path, options: CoregisterOpti
             if scene.quality is not None:
                 write_quality(scene, grid, placement, path=folder / f"{name}.quality.tif")
     save_quicklooks(folder / "quicklooks.npz", pictures)
+    write_aligned_styles(folder)
     write_record(folder / RECORD, placements, resume=mark)
     write_registration_page(folder, reference=scenes[anchor])
 

@@ -18,6 +18,7 @@ from ..datasets.scene import Scene, check_scene
 from ..datasets.source import as_source
 from ..datasets.stack import IGNORE, AlignedStack
 from .aligned_files import quicklook, save_quicklooks, write_aligned, write_quality, write_record
+from .aligned_styles import write_aligned_styles
 from .errors import AlignmentError
 from .placement import Placement, Registration, place
 from .progress import track
@@ -129,7 +130,7 @@ def align_scene(
         Grid that is written, where it is a part of the scene: a modality that has nothing there is missing. None: that
         of the reference, and each must have something.
     with_pictures
-        Whether pictures for the report are kept, too.
+        Whether pictures for the report are kept, and styles for QGIS written, too.
 
     Returns
     -------
@@ -167,9 +168,10 @@ def align_scene(
             continue
         if with_pictures:
             quicklooks |= quicklook(opened[name], grid, placement)
+    labels = None if files.labels is None else _write_labels(files.labels, grid, classes, path=folder / "labels.tif")
     if with_pictures:
         save_quicklooks(folder / "quicklooks.npz", quicklooks)
-    labels = None if files.labels is None else _write_labels(files.labels, grid, classes, path=folder / "labels.tif")
+        write_aligned_styles(folder, classes=classes)
     _stack(files, tuple(modalities), grid, opened, placements, missing, labels, folder).save(folder / "stack.json")
     return {name: placements[name] for name in opened}
 

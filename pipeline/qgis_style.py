@@ -90,14 +90,44 @@ def write_composite(raster: Path, *, bands: int, low: float = 0.0, high: float =
     """
     if bands == 1:
         return write_ramp(raster, low=low, high=high)
-    shown = {f"{name}Band": str(number if number <= bands else -1) for number, name in enumerate(_CHANNELS, start=1)}
-    renderer = _renderer("multibandcolor", **shown)
-    for name in _CHANNELS[:bands]:
-        stretch = ElementTree.SubElement(renderer, f"{name}ContrastEnhancement")
-        ElementTree.SubElement(stretch, "minValue").text = f"{low:g}"
-        ElementTree.SubElement(stretch, "maxValue").text = f"{high:g}"
-        ElementTree.SubElement(stretch, "algorithm").text = "StretchToMinimumMaximum"
+    shown = range(1, min(bands, 3) + 1)
+    return write_picture(raster, bands=shown, limits=[(low, high)] * len(shown))
+
+
+def write_picture(raster: Path, *, bands: Sequence[int], limits: Sequence[tuple[float, float]]) -> Path:
+    """Write the style of bands as red, green and blue, each with limits of its own; of a single one, in grey.
+
+    Parameters
+    ----------
+    raster
+        As for :func:`write_style`.
+    bands
+        One to three, from 1.
+    limits
+        Value of black, and of white or the full colour, of each of them.
+
+    Returns
+    -------
+    The style file.
+    """
+    if len(bands) == 1:
+        renderer = _renderer("singlebandgray", grayBand=str(bands[0]), gradient="BlackToWhite")
+        _stretch(renderer, "contrastEnhancement", limits[0])
+        return _written(raster, renderer)
+    numbers = [*bands, -1, -1][:3]
+    renderer = _renderer(
+        "multibandcolor", **{f"{name}Band": str(number) for name, number in zip(_CHANNELS, numbers, strict=True)}
+    )
+    for name, pair in zip(_CHANNELS, limits, strict=False):
+        _stretch(renderer, f"{name}ContrastEnhancement", pair)
     return _written(raster, renderer)
+
+
+def _stretch(renderer: ElementTree.Element, name: str, limits: tuple[float, float]) -> None:
+    stretch = ElementTree.SubElement(renderer, name)
+    for end, value in zip(("minValue", "maxValue"), limits, strict=True):
+        ElementTree.SubElement(stretch, end).text = f"{value:g}"
+    ElementTree.SubElement(stretch, "algorithm").text = "StretchToMinimumMaximum"
 
 
 def write_map_style(raster: Path, kind: str, *, bands: int) -> Path | None:

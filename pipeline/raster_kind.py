@@ -45,9 +45,9 @@ def raster_kind(tags: Mapping[str, str], names: Sequence[str], dtype: str) -> Ra
 
 
 def category_tags(tags: Mapping[str, str]) -> dict[int, str]:
-    """Return the names of values that a map carries in its tags ``class_<value>``."""
+    """Return value -> name from tags ``class_<value>``, in the order of the values."""
     named = {name.removeprefix("class_"): text for name, text in tags.items() if name.startswith("class_")}
-    return {int(value): text for value, text in named.items() if value.isdigit()}
+    return {value: named[str(value)] for value in sorted(int(key) for key in named if key.isdecimal())}
 
 
 def _map(tags: Mapping[str, str], names: Sequence[str], dtype: str) -> RasterKind | None:

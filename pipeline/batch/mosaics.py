@@ -23,9 +23,10 @@ from ...datasets.raster import TILE, cog_writer
 from ..errors import PipelineError
 from ..map_files import category_names
 from ..qgis_style import write_map_style, write_style
+from ..raster_kind import category_tags
 from ..run_folder import fingerprint, write_text
 from .outlines import inside, outline_on
-from .virtual_mosaic import named_values, write_virtual_mosaic
+from .virtual_mosaic import write_virtual_mosaic
 
 #: Maps of a unit that make mosaics, in order.
 MAPS = ("classes", "confidence", "reliance", "trust", "quality")
@@ -96,6 +97,8 @@ def write_mosaics(
             written.append(virtual)
             if not _finished(virtual, mark := fingerprint(inputs=mosaic.inputs)):
                 write_virtual_mosaic(virtual, mosaic.pieces)
+                with quiet_open(virtual) as source:
+                    _style(virtual, source, kind=mosaic.kind)
                 _note(virtual, mark)
         if "cog" in kinds:
             written.append(cog)
@@ -154,14 +157,20 @@ def _write_cog(path: Path, mosaic: _Mosaic, outline: BaseGeometry | None) -> Non
         write_virtual_mosaic(virtual, mosaic.pieces)
         with rasterio.Env(GDAL_MAX_DATASET_POOL_SIZE=OPEN_PIECES), quiet_open(virtual) as source:
             names = _copy(source, path, outline, kind=mosaic.kind)
-            colours, bands = _palette(source), int(source.count)
+            _style(path, source, kind=mosaic.kind)
     finally:
         virtual.unlink(missing_ok=True)
     if names:
         write_text(path.with_name(f"{path.name}.aux.xml"), category_names(names))
+
+
+def _style(path: Path, source: DatasetReader, *, kind: str) -> None:
+    """Write the style of a mosaic; COG and virtual raster of one name share it."""
+    names, colours = category_tags(source.tags()) if kind in NAMED else {}, _palette(source)
+    if names:
         write_style(path, names, colours={value: colours.get(value, (0, 0, 0)) for value in names})
     else:
-        write_map_style(path, mosaic.kind, bands=bands)
+        write_map_style(path, kind, bands=source.count)
 
 
 def _copy(source: DatasetReader, path: Path, outline: BaseGeometry | None, *, kind: str) -> dict[int, str]:
@@ -185,7 +194,7 @@ def _copy(source: DatasetReader, path: Path, outline: BaseGeometry | None, *, ki
                 kept = inside(kept_shape, grid[top:bottom, :], touched=kind in TILED)
                 values[:, ~kept] = source.nodata  # every map of a unit has one
             writer.write(values, window=window)
-    return named_values(tags) if kind in NAMED else {}
+    return category_tags(tags) if kind in NAMED else {}
 
 
 def _palette(source: DatasetReader) -> dict[int, tuple[int, int, int]]:

@@ -23,8 +23,8 @@ from ...datasets.product import quiet_open
 from ...datasets.raster import TILE
 from ...datasets.stack import IGNORE
 from ..errors import PipelineError
+from ..raster_kind import category_tags
 from .outlines import STRAIGHT, inside
-from .virtual_mosaic import named_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def unit_counts(folder: Path, unit: str, polygons: Sequence[tuple[str, bytes]]) 
             on_grid, on_ellipsoid = pixel_areas(grid)
             return {
                 "unit": unit, "pixel_km2": on_grid, "ellipsoid_km2": on_ellipsoid,
-                "names": {str(value): name for value, name in named_values(maps.classes.tags()).items()},
+                "names": {str(value): name for value, name in category_tags(maps.classes.tags()).items()},
                 "polygons": {key: _polygon_counts(maps, grid, shapely.from_wkb(wkb)) for key, wkb in polygons},
             }  # fmt: skip
     except (RasterioError, OSError) as error:

@@ -14,6 +14,7 @@ from rasterio.errors import RasterioError
 
 from ...datasets.product import quiet_open
 from ..errors import PipelineError
+from ..raster_kind import category_tags
 from ..run_folder import write_text
 
 #: Two rasters lie on one lattice where their pixels are shifted by whole pixels, up to this part of one.
@@ -94,12 +95,6 @@ def write_virtual_mosaic(path: Path, rasters: Sequence[Path]) -> Path:
     return path
 
 
-def named_values(tags: dict[str, str]) -> dict[int, str]:
-    """Return value -> name from tags ``class_<value>``, in the order of the values."""
-    keys = (key for key in tags if key.startswith("class_") and key[6:].isdecimal())
-    return {value: tags[f"class_{value}"] for value in sorted(int(key[6:]) for key in keys)}
-
-
 def _read_header(path: Path) -> _Header:
     try:
         with quiet_open(path) as source:
@@ -165,7 +160,7 @@ def _band(root: ElementTree.Element, bands: _Bands, number: int, *, tags: dict[s
         table = SubElement(band, "ColorTable")
         for entry in bands.palette:
             SubElement(table, "Entry", {f"c{part}": str(value) for part, value in enumerate(entry, start=1)})
-    if number == 1 and (names := named_values(tags)):
+    if number == 1 and (names := category_tags(tags)):
         categories = SubElement(band, "CategoryNames")
         for value in range(max(names) + 1):
             SubElement(categories, "Category").text = names.get(value, "")

@@ -1,7 +1,7 @@
 """Layers: what can be shown of a scene, each with its colours and its legend."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -214,8 +214,8 @@ def _named(raster: Raster) -> NamedValues:
 
 
 def _labels(raster: Raster, classes: NamedValues | None) -> NamedValues:
-    """Labels have no palette: they are drawn as the classes that they teach."""
-    return NamedValues(colours=_unnamed(raster), names={}) if classes is None else classes
+    """Labels carry colours, but no names: they are those of the classes that they teach."""
+    return replace(_named(raster), names={} if classes is None else classes.names)
 
 
 def _unnamed(raster: Raster) -> dict[int, tuple[int, int, int]]:

@@ -2,10 +2,12 @@
 
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import rasterio
 
-from equipoise.pipeline.qgis_style import DIVERGING, RAMP, write_composite, write_ramp, write_style
+from equipoise.pipeline.aligned_styles import write_aligned_styles
+from equipoise.pipeline.qgis_style import DIVERGING, RAMP, write_composite, write_picture, write_ramp, write_style
 
 
 def _renderer(path):
@@ -62,3 +64,45 @@ def test_every_map_of_a_run_has_a_style_of_bands_that_it_has(trained_run):
         "classes": "paletted", "confidence": "singlebandpseudocolor", "quality": "singlebandpseudocolor",
         "reliance": "multibandcolor", "trust": "paletted",
     }  # fmt: skip
+
+
+def test_one_band_is_grey_between_its_limits(tmp_path):
+    renderer = _renderer(write_picture(tmp_path / "a.tif", bands=[2], limits=[(-20.0, -5.0)]))
+    assert (renderer.get("type"), renderer.get("grayBand")) == ("singlebandgray", "2")
+    (stretch,) = renderer
+    assert (stretch.tag, stretch.findtext("minValue"), stretch.findtext("maxValue")) == (
+        "contrastEnhancement",
+        "-20",
+        "-5",
+    )
+
+
+def test_every_raster_of_an_aligned_scene_has_a_style(trained_run):
+    (folder,) = (trained_run.root / "aligned").iterdir()
+    kinds = {}
+    for path in sorted(folder.glob("*.tif")):
+        renderer = _renderer(path.with_suffix(".qml"))
+        kinds[path.stem] = renderer.get("type")
+        with rasterio.open(path) as source:
+            shown = {name: int(value) for name, value in renderer.attrib.items() if name.lower().endswith("band")}
+            assert all(value == -1 or 1 <= value <= source.count for value in shown.values())
+            if path.stem == "eo":
+                assert source.descriptions[shown["redBand"] - 1] == "red"
+                low, high = (float(renderer.findtext(f"redContrastEnhancement/{end}Value")) for end in ("min", "max"))
+                red = source.read(shown["redBand"])
+                assert np.nanmin(red) < low < np.nanmedian(red) < high < np.nanmax(red)
+    assert kinds == {
+        "eo": "multibandcolor", "sar": "singlebandgray", "ir": "singlebandgray", "labels": "paletted",
+        "sar.registration": "singlebandpseudocolor", "ir.registration": "singlebandpseudocolor",
+    }  # fmt: skip
+
+
+def test_quality_codes_are_named(tmp_path):
+    with rasterio.open(
+        tmp_path / "eo.quality.tif", "w", driver="GTiff", width=4, height=4, count=1, dtype="uint8", crs="EPSG:32632",
+        transform=rasterio.Affine(10, 0, 0, 0, -10, 0),
+    ) as writer:  # fmt: skip
+        writer.set_band_description(1, "quality")
+    (style,) = write_aligned_styles(tmp_path)
+    names = [entry.get("label") for entry in _renderer(style).iter("paletteEntry")]
+    assert names == ["clear", "cloud", "shadow", "unusable"]
