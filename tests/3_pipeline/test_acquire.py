@@ -75,6 +75,7 @@ def _assert_optical_truth(archive, image, identifier="S2B_20210710"):
 def test_an_area_and_a_period_give_an_aligned_stack(archive, area, tmp_path, equipoise):
     with stac_server(archive.items, tmp_path) as url:
         done = equipoise(*_command(area, url, tmp_path / "out", "--sensors", "eo,sar,ir"))
+        told = equipoise(*_command(area, url, tmp_path / "out", "--sensors", "eo,sar,ir", "--json"))
     assert (done.returncode, done.stderr) == (0, "")
     stack, window = _values(tmp_path / "out" / "20210710t1000-sentinel-2b" / "stack.json")
     assert stack.geobox == GRID[INSIDE]
@@ -87,6 +88,11 @@ def test_an_area_and_a_period_give_an_aligned_stack(archive, area, tmp_path, equ
     assert set(np.unique(window.quality["eo"])) == {Quality.CLEAR, Quality.CLOUD}
     assert done.stdout.splitlines()[-1].startswith(f"wrote {tmp_path / 'out' / 'config.yaml'}")
     assert "1 more found (--limit)" in done.stdout
+    answered = json.loads(told.stdout)
+    assert answered["pairs"][0]["name"] == "20210710t1000-sentinel-2b"
+    assert answered["pairs"][0]["present"]["sar"]["items"] == ["S1A_20210711_rtc"]
+    assert answered["config"] == str(tmp_path / "out" / "config.yaml")
+    assert len(told.stdout.splitlines()) == 1
 
 
 def test_without_its_radar_the_stack_says_what_is_missing_and_why(archive, area, tmp_path):

@@ -62,6 +62,12 @@ def test_a_second_run_does_nothing(batch_run, batch_done):
     batch_run.check_whole()
 
 
+def test_scripts_are_answered_in_json(batch_run, batch_done):
+    done = json.loads(batch_run("--json").stdout)
+    assert (done["counts"], done["folder"]) == ({"done": 7}, str(batch_run.out))
+    assert json.loads(batch_run("--dry-run", "--json").stdout)["estimate"]["units"] == 7
+
+
 def test_the_estimate_of_a_finished_run_is_nothing(batch_run, batch_done):
     before = {path: path.stat().st_mtime_ns for path in batch_run.out.rglob("*")}
     told = batch_run("--dry-run")
