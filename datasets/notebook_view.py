@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 
@@ -25,4 +26,11 @@ def notebook_view(kind: str, name: str, rows: Mapping[str, str]) -> str:
 def grid_words(geobox: GeoBox) -> str:
     """Say size and coordinate reference system of a grid."""
     rows, cols = geobox.shape
-    return f"{rows} rows x {cols} columns, {geobox.crs or 'no CRS'}"
+    return f"{rows} rows x {cols} columns, {crs_words(geobox.crs) or 'no CRS'}"
+
+
+def crs_words(crs: CRS | None) -> str:
+    """Name a reference system: by its EPSG code where it has one, else in full; empty where there is none."""
+    if crs is None:
+        return ""
+    return str(crs) if crs.epsg is None else f"EPSG:{crs.epsg}"

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -116,7 +116,7 @@ class Mosaics(Mapping[str, Prediction]):
         if name not in self._stems:
             known = tuple(self._stems)
             raise KeyError(f"found no mosaic of '{name}'; wanted one of {known}{did_you_mean(name, known)}")
-        return Prediction.open(self._folder, self._stems[name], legend=self._legend)
+        return replace(Prediction.open(self._folder, self._stems[name], legend=self._legend), scene=name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stems)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..datasets.patches import PatchIndex
 from ..datasets.stack import AlignedStack
-from .config import load_config, parse_config
+from .condition_table import condition_table
+from .config import Config, load_config, parse_config
 from .errors import RunFolderError
 from .nearest import did_you_mean
 from .prediction import Prediction
@@ -19,6 +20,9 @@ from .scene_options import ClassOptions
 from .stages import Run, run_all
 from .summary import summary
 from .trained_model import TrainedModel, load_model
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,11 @@ class FinishedRun:
         return self.folder / "report.html"
 
     @property
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took, by name."""
+        return {name: record.seconds for name, record in self.stages.folder.stages.items()}
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """What stage evaluate measured, as `metrics.json` holds it."""
         path = self.folder / "metrics.json"
@@ -53,6 +62,26 @@ class FinishedRun:
             raise RunFolderError(f"{path}: found no figures; wanted those of stage evaluate; run it")
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return record
+
+    @property
+    def robustness(self) -> "DataFrame":
+        """What the network scores and relies on while one sensor gets worse.
+
+        A row a condition, the clear one first: ``sensor``, ``kind``, ``strength`` (0 = clear) and ``axis``, what it
+        counts; ``mean_iou``, ``accuracy``, ``ece``, 0 to 1; and for each sensor ``reliance_<sensor>`` and
+        ``information_<sensor>``, shares, NaN where indeterminate.
+
+        Raises
+        ------
+        RunFolderError
+            If it was not measured.
+        """
+        record = self.metrics.get("robustness")
+        if not record:
+            raise RunFolderError(
+                f"{self.folder}: found no robustness in metrics.json; wanted it measured; set evaluate.robustness"
+            )
+        return condition_table(record, sensors=list(self.stages.config.modalities))
 
     @property
     def scenes(self) -> dict[str, AlignedStack]:
@@ -109,7 +138,11 @@ class Predictions(Mapping[str, Prediction]):
 
 
 def run(
-    config: Path | str | Mapping[str, Any], *, output: Path | str | None = None, force: bool = False
+    config: Path | str | Mapping[str, Any],
+    *,
+    output: Path | str | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    force: bool = False,
 ) -> FinishedRun:
     """Do every stage of a configuration; what is done is not done again, as with `equipoise run`.
 
@@ -119,6 +152,8 @@ def run(
         YAML file, or the same as nested dicts; paths in dicts are relative to the working directory.
     output
         Run folder; None: ``runs/<name>``.
+    changes
+        Options in the place of the configuration's, by section: ``{"train": {"epochs": 5}}``.
     force
         Do it again even where nothing has changed.
 
@@ -133,10 +168,20 @@ def run(
         checked = parse_config(dict(config), origin=Path.cwd() / "config")
     else:
         checked = load_config(Path(config))
+    if changes:
+        checked = _changed(checked, changes)
     folder = RunFolder.open(Path("runs") / checked.name if output is None else Path(output), seed=checked.seed)
     bound = Run(config=checked, folder=folder)
     run_all(bound, force=force, announce=_log)
     return FinishedRun(stages=bound)
+
+
+def _changed(config: Config, changes: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Return a configuration with other options in some sections; its paths are absolute already."""
+    record = config.model_dump(mode="json", exclude_unset=True)
+    for section, options in changes.items():
+        record[section] = {**(record.get(section) or {}), **options}
+    return parse_config(record, origin=Path.cwd() / "changes")
 
 
 def open_run(folder: Path | str) -> FinishedRun:

@@ -17,8 +17,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..datasets.notebook_view import crs_words
 from .errors import PipelineError
 from .figures import UNKNOWN, display, mixture, modality_colours, palette
+from .map_figure import observed_box
 from .registration_views import rgb_of
 from .scene_options import ClassOptions
 from .trust import FLAG_COLOURS, FLAG_NAMES, Flag
@@ -123,10 +125,10 @@ def notebook_map(
     layers = [(_of_classes(classes, legend), classes), (_of_confidence(confidence), confidence)]
     layers += [] if reliance is None else [(_of_reliance(reliance), reliance)]
     layers += [] if trust is None else [(_of_trust(trust), trust)]
-    grid = classes.odc.geobox
+    grid, box = classes.odc.geobox, observed_box(classes)
     plan = {
-        "rows": classes.shape[0], "columns": classes.shape[1], "affine": list(grid.affine)[:6],
-        "crs": _crs_name(grid.crs), "digits": 0 if abs(grid.affine.a) > 0.5 else 5,
+        "view": [[-box.bottom, box.left], [-box.top, box.right]], "affine": list(grid.affine)[:6],
+        "crs": crs_words(grid.crs) or "pixels", "digits": 0 if abs(grid.affine.a) > 0.5 else 5,
         "layers": [
             {**_shown(layer.picture, source, classes), "alt": f"{title}: {layer.name}"} for layer, source in layers
         ],
@@ -228,12 +230,6 @@ def _source(picture: Picture) -> str:
 
 def _hex(rgb: tuple[int, int, int]) -> str:
     return "#" + "".join(f"{part:02x}" for part in rgb)
-
-
-def _crs_name(crs: Any) -> str:
-    if crs is None:
-        return "pixels"
-    return str(crs) if crs.epsg is None else f"EPSG:{crs.epsg}"
 
 
 def _page(title: str, layers: Sequence[Layer], plan: Mapping[str, Any]) -> str:

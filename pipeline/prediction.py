@@ -18,6 +18,7 @@ from .map_figure import map_figure
 from .map_files import map_names
 from .notebook_map import NotebookMap, notebook_map
 from .scene_options import ClassOptions
+from .trust import DEFECTS, FLAG_NAMES
 
 #: Edge of the pieces that maps are read in, px: maps of large scenes are not held in memory.
 PIECE = 1024
@@ -40,7 +41,8 @@ class Prediction:
         float32 (modality, y, x), a pixel a tile: shares, 0 to 1, that sum to 1; NaN = indeterminate. None where it was
         not asked for. The attributes tell the metric, the tile's edge in px, and whether it is ``approximate``.
     trust
-        uint8 (y, x), a pixel a tile: 0 = fit, else the flags of docs/map-files.md. None where it was not asked for.
+        uint8 (y, x), a pixel a tile: the flags of docs/map-files.md, 255 = nothing was observed. The attribute
+        ``flag_meanings`` names them. None where it was not asked for.
     legend
         The classes with their colours, in the model's order.
     """
@@ -67,11 +69,11 @@ class Prediction:
             classes.attrs |= {
                 "flag_values": [item.value for item in legend], "flag_meanings": " ".join(item.name for item in legend)
             }  # fmt: skip
-            trust = folder / f"{scene}.trust.tif"
+            trust = _flags(folder / f"{scene}.trust.tif")
             return cls(
                 scene=scene, classes=classes, confidence=confidence, legend=legend,
                 reliance=_shares(files.reliance) if files.reliance is not None and files.reliance.is_file() else None,
-                trust=_layer(trust) if trust.is_file() else None,
+                trust=trust,
             )  # fmt: skip
         except rasterio.RasterioIOError as error:
             raise PipelineError(
@@ -102,6 +104,28 @@ class Prediction:
         counts = {item.name: int((self.classes == item.value).sum()) for item in self.legend}
         total = sum(counts.values())
         return {name: count / total for name, count in counts.items()} if total else {}
+
+    @cached_property
+    def trust_shares(self) -> dict[str, float]:
+        """Share of the observed tiles under each flag that occurs, 0 to 1, by name; empty where there is no layer."""
+        counts = {} if self.trust is None else {
+            name: int((self.trust == flag).sum()) for flag, name in FLAG_NAMES.items()
+        }  # fmt: skip
+        total = sum(counts.values())
+        return {name: count / total for name, count in counts.items() if count}
+
+    @property
+    def doubtful(self) -> xr.DataArray:
+        """Tiles whose answer rests on input that was not good, whatever is wrong with it: bool (y, x).
+
+        Raises
+        ------
+        PipelineError
+            If there is no trust layer.
+        """
+        if self.trust is None:
+            raise PipelineError(f"'{self.scene}': found no trust layer; wanted one; predict with reliance")
+        return self.trust.isin([int(flag) for flag in DEFECTS])
 
     def plot(self) -> Figure:
         """Draw classes, confidence and reliance beside each other, at most 800 px a picture, with their legends."""
@@ -157,6 +181,15 @@ def _opened(path: Path) -> xr.DataArray:
     opened = rioxarray.open_rasterio(path, chunks={"x": PIECE, "y": PIECE})
     assert isinstance(opened, xr.DataArray)  # noqa: S101 (for the type checker: a list only of files with subdatasets)
     return opened
+
+
+def _flags(path: Path) -> xr.DataArray | None:
+    if not path.is_file():
+        return None
+    layer = _layer(path)
+    words = " ".join(name.replace(" ", "_") for name in FLAG_NAMES.values())
+    layer.attrs |= {"flag_values": [int(flag) for flag in FLAG_NAMES], "flag_meanings": words}
+    return layer
 
 
 def _shares(path: Path) -> xr.DataArray:

@@ -5,9 +5,11 @@ from pathlib import Path
 import shapely
 import xarray as xr
 from affine import Affine
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from equipoise.datasets.modality import Band, Modality, Unit
+from equipoise.datasets.notebook_view import crs_words
 from equipoise.datasets.patches import PatchIndex
 from equipoise.datasets.scene import Scene
 from equipoise.datasets.stack import AlignedStack
@@ -46,3 +48,10 @@ def test_a_scene_tells_the_units_that_it_is_read_in():
         "not known",
     ):
         assert words in page
+
+
+def test_systems_are_named_by_their_code_where_they_have_one():
+    code, odd = CRS("EPSG:32633"), CRS("+proj=laea +lat_0=10 +lon_0=20 +type=crs")
+    assert crs_words(CRS(code.to_wkt())) == "EPSG:32633"
+    assert crs_words(odd) == str(odd)
+    assert crs_words(None) == ""

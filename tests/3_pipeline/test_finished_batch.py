@@ -67,6 +67,7 @@ def test_mosaics_are_maps_by_region_and_by_zone_where_there_are_two(done):
     with rasterio.open(path) as source:
         np.testing.assert_array_equal(maps["west 1"].classes, source.read(1))
     assert [item.name for item in maps["west 1"].legend] == ["water", "forest", "field"]
+    assert maps["west 1"].scene == "west 1"
     assert sum(maps["west 1"].shares.values()) == pytest.approx(1)
     with pytest.raises(KeyError, match="did you mean"):
         maps["west"]

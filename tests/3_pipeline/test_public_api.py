@@ -14,6 +14,7 @@ from odc.geo.xr import wrap_xr
 import equipoise
 from equipoise.datasets.modality import Unit
 from equipoise.pipeline.errors import ConfigError, PipelineError, RunFolderError
+from equipoise.pipeline.finished_run import FinishedRun
 from equipoise.pipeline.trust import Flag
 
 #: Options of the light configuration.
@@ -67,6 +68,19 @@ def test_shares_are_those_of_the_maps(prediction):
     assert sum(prediction.class_shares.values()) == pytest.approx(1)
 
 
+def test_doubtful_tiles_are_those_with_a_defect(prediction, model, images):
+    trust = prediction.trust.to_numpy()
+    np.testing.assert_array_equal(prediction.doubtful, (trust > Flag.INDETERMINATE) & (trust != Flag.UNOBSERVED))
+    assert sum(prediction.trust_shares.values()) == pytest.approx(1)
+    seen = trust[trust != Flag.UNOBSERVED]
+    assert prediction.trust_shares["sound"] == pytest.approx((seen == Flag.SOUND).mean())
+    assert prediction.trust.attrs["flag_meanings"].split()[2] == "rests_on_clouded_data"
+    without = model.predict({"eo": images["eo"]}, reliance="none", **LIGHT)
+    assert without.trust_shares == {}
+    with pytest.raises(PipelineError, match="found no trust layer"):
+        _ = without.doubtful
+
+
 def test_a_run_opens_its_own_maps(done, prediction):
     (name,) = done.predictions
     opened = done.predictions[name]
@@ -74,6 +88,7 @@ def test_a_run_opens_its_own_maps(done, prediction):
     np.testing.assert_array_equal(opened.load().classes, prediction.classes)
     assert done.metrics["fusion"]["mean_iou"] is not None
     assert len(done.patches) > 0
+    assert done.seconds["train"] > 0
     with pytest.raises(KeyError, match="did you mean"):
         done.predictions[name[:-1]]
 
@@ -170,6 +185,34 @@ def test_a_mapping_is_a_configuration(trained_run, tmp_path, monkeypatch):
     assert done.predictions[next(iter(done.scenes))].reliance is None
     with pytest.raises(ConfigError, match="unknown key"):
         equipoise.run({**record, "trian": {}})
+
+
+def test_options_may_be_changed_by_section(trained_run, tmp_path):
+    model = {"model": str(trained_run.root / "model"), "reliance": "none"}
+    done = equipoise.run(trained_run.config, output=tmp_path / "run", changes={"predict": {**model, "tile": 160}})
+    (before,), config = equipoise.open_run(trained_run.root).stages.config.scenes, done.stages.config
+    assert config.scenes[0].files == before.files, "paths are those of the file's folder"
+    assert config.predict.tile == 160
+    assert config.predict.overlap == LIGHT["overlap"]
+    with pytest.raises(ConfigError, match=r"predict\.tiel"):
+        equipoise.run(trained_run.config, output=tmp_path / "other", changes={"predict": {"tiel": 160}})
+
+
+def test_robustness_is_a_table(done):
+    table, record = done.robustness, done.metrics["robustness"]
+    assert len(table) == 1 + sum(len(family["conditions"]) for family in record["families"])
+    clear = table.iloc[0]
+    assert (clear["kind"], clear["strength"], clear["mean_iou"]) == ("clear", 0, record["clear"]["mean_iou"]["mean"])
+    shares = table[["reliance_eo", "reliance_sar", "reliance_ir"]].dropna()
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    outage = table[(table["sensor"] == "sar") & (table["kind"] == "outage")].iloc[0]
+    assert outage["information_sar"] == 0
+
+
+def test_robustness_that_was_not_measured_is_missed_in_a_line(done, monkeypatch):
+    monkeypatch.setattr(FinishedRun, "metrics", {"robustness": None})
+    with pytest.raises(RunFolderError, match="found no robustness"):
+        _ = done.robustness
 
 
 def test_a_folder_of_something_else_is_no_run(tmp_path):
