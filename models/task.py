@@ -16,6 +16,7 @@ from .balancing.share_watch import ShareWatch
 from .balancing.strategy import Step, Strategy, parts_of
 from .errors import require
 from .losses import IGNORE
+from .modality_gap import ModalityGapMeter
 from .network import FusionUNet
 from .scores import full_precision
 from .three_steps import ThreeSteps
@@ -36,7 +37,8 @@ class FusionTask(L.LightningModule):
     falls to 0 along a cosine. Losses and scores are computed in float32, whatever precision the trainer gives the
     network. Where gradients are accumulated, strategies see every batch, and gradients once they are complete.
     Logs ``train_loss``, ``validation_loss`` and ``validation_score`` (mean IoU over the classes present, or accuracy
-    for classification; higher is better).
+    for classification; higher is better), and ``gap/<a>-<b>``: how far apart two modalities' coarsest features lie
+    (:class:`~equipoise.models.modality_gap.ModalityGap`).
 
     Parameters
     ----------
@@ -91,6 +93,8 @@ class FusionTask(L.LightningModule):
         self.target = "mask" if network.spec.task == "segmentation" else "label"
         self.confusion = MulticlassConfusionMatrix(network.spec.classes, ignore_index=IGNORE, validate_args=False)
         self.watch = ShareWatch(network.modalities, kinds=strategy.watches, seed=seed)
+        # Early fusion has no features of a modality.
+        self.gaps = ModalityGapMeter(network.modalities if network.modality_encoders() else (), seed=seed)
         #: Task loss of the last training batch, a detached scalar; None before the first one.
         self.latest_loss: Tensor | None = None
         self._epoch_began = 0.0
@@ -154,6 +158,7 @@ class FusionTask(L.LightningModule):
         """Forget the counts of an earlier epoch or of an interrupted one."""
         self.confusion.reset()
         self.watch.reset()
+        self.gaps.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 (Lightning's signature)
         """Count what the network gets right when it sees everything that is present."""
@@ -162,6 +167,7 @@ class FusionTask(L.LightningModule):
         logits = full_precision(self.network.decode(self.network.fuse(features, available), size=features.size))
         # The watch needs the three steps alone, whichever network has them.
         self.watch.update(cast("FusionUNet", self.network), features, available=available, logits=logits, target=target)
+        self.gaps.update(features, available)
         self.confusion.update(logits.argmax(dim=1), target)
         self.log("validation_loss", self._criterion(logits, target), batch_size=len(available))
 
@@ -175,6 +181,8 @@ class FusionTask(L.LightningModule):
         for kind, values in found.items():
             for name, value in zip(self.network.modalities, values, strict=True):
                 self.log(f"{kind}/{name}", value)
+        for (first, second), distance in self.gaps.coarsest().items():
+            self.log(f"gap/{first}-{second}", distance)
         # A better score is no gain where the shares are not what was asked for.
         self.log("selection", score - MISS_COST * miss)
 

@@ -33,7 +33,7 @@ class KeepProgress(Callback):
         """Note the epoch's figures and keep its weights if they are the best so far."""
         names = ("train_loss", "validation_loss", "validation_score")
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        shares = {name: value for name, value in found.items() if name.startswith(("share/", "information/"))}
+        shares = {name: value for name, value in found.items() if name.startswith(("share/", "information/", "gap/"))}
         figures = {name: found[name] for name in names if name in found}
         assert isinstance(pl_module, FusionTask)  # noqa: S101 (tells the type checker; fit() makes no other)
         for name, (low, high) in pl_module.targets().items():

@@ -5,6 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..models.information import Watch, information_of, measured_coalitions
+from ..models.missing_probe import missing_modality_probe
+from ..models.modality_gap import modality_gap
 from ..models.network import FusionUNet
 from ..models.reliance_reports import reliance_reports
 from ..models.scores import ScoreName
@@ -48,8 +50,8 @@ def measured_utilization(
     -------
     ``brier`` and ``cross_entropy`` (permutation reliance), ``information`` (coalitions), ``classes`` (reliance by true
     class), ``hack_alarm`` (per modality: the share by cross entropy lies more than .10 below the bounded one) and
-    ``unused`` (per modality: share of the information above the share of the reliance); None where a share is
-    indeterminate. Plain JSON values.
+    ``unused`` (per modality: share of the information above the share of the reliance), None where a share is
+    indeterminate; ``modality_gap`` and ``missing_probe``, of the features. Plain JSON values.
     """
     scores = tuple(dict.fromkeys((*_SCORES, *also)))
     permuted = reliance_reports(
@@ -66,6 +68,8 @@ def measured_utilization(
         "information": information.to_dict(),
         "classes": None if permuted.classes is None else permuted.classes.to_dict(),
         "hack_alarm": None if alarm is None else list(alarm), "unused": None if unused is None else asdict(unused),
+        "modality_gap": modality_gap(network, batches(), classes=len(prior), seed=seed).to_dict(),
+        "missing_probe": missing_modality_probe(network, batches(), bootstrap=options.bootstrap, seed=seed).to_dict(),
     }  # fmt: skip
 
 
