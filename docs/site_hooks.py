@@ -4,6 +4,7 @@ They are never files of the checkout, so they cannot fall behind the code.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -19,8 +20,27 @@ ROOT = Path(__file__).parents[1]
 
 Schema = Mapping[str, Any]
 
-#: Rows of a table: a key, its type, its default, its words.
-Row = tuple[str, str, str, str]
+#: A row of a table, cell by cell.
+Row = tuple[str, ...]
+
+_KEYS = ("key", "type", "unit", "default", "meaning")
+_PARAMETERS = ("argument or option", "type", "default", "meaning")
+
+# The schema has no field for units: by the house's rule they stand in a key's name or in its words.
+_UNIT_OF_KEY = {
+    "bbox": "degrees, or the CRS's",
+    "scale": "unit a DN",
+    "offset": "unit",
+    "nodata": "DN",
+    "tolerance": "share",
+}
+_UNIT_OF_ENDING = {"_m": "m", "_deg": "degrees", "_nm": "nm", "_k": "K"}
+_UNIT_IN_WORDS = (
+    (re.compile(r"\bpx\b", re.IGNORECASE), "px"),
+    (re.compile(r"\bmetres\b|, m,"), "m"),
+    (re.compile(r"\breflectance\b", re.IGNORECASE), "reflectance"),
+    (re.compile(r"\bshare\b|\bprobability\b|\b0 to 1\b", re.IGNORECASE), "share"),
+)
 
 _BOUNDS = (
     ("minimum", "at least {}"),
@@ -44,8 +64,9 @@ _STYLE = """<style>
 _CONFIGURATION = """# Configuration
 
 Every key of `config.yaml`, made from the schema that `equipoise validate` checks. `<name>` stands for a name that you
-choose, `[]` for each item of a list. Unknown keys are refused. Limits that depend on several keys at once are checked,
-too, and are said where a key describes itself.
+choose, `[]` for each item of a list. *Unit* is that of a number that has one: DN is a number as stored in a file,
+*unit* the modality's. Unknown keys are refused. Limits that depend on several keys at once are checked, too, and are
+said where a key describes itself.
 `equipoise config --print` prints the same as a commented file; `equipoise init` writes one for a task.
 """
 
@@ -86,7 +107,7 @@ def configuration_page() -> str:
     while waiting:
         prefix, part, words = waiting.pop(0)
         rows, below = _part(prefix, part, schema["$defs"])
-        parts.append(f"## {f'`{prefix}`' if prefix else 'The file'}\n\n{words}\n\n{_table(rows, 'key')}")
+        parts.append(f"## {f'`{prefix}`' if prefix else 'The file'}\n\n{words}\n\n{_table(rows, _KEYS)}")
         # Depth first: what belongs to a stage follows it.
         waiting = below + waiting
     return "\n\n".join(parts) + "\n"
@@ -102,7 +123,8 @@ def _part(prefix: str, part: Schema, shared: Mapping[str, Schema]) -> tuple[list
         default = "required" if name in required or "default" not in value else f"`{json.dumps(value['default'])}`"
         if nested and isinstance(value.get("default"), dict) and value["default"]:
             default = "as below"
-        rows.append((f"`{name}`", _kind(value, shared), default, value.get("description", "")))
+        kind, words = _kind(value, shared), value.get("description", "")
+        rows.append((f"`{name}`", kind, _unit(name, kind=kind, words=words), default, words))
         below += nested
     return rows, below
 
@@ -159,6 +181,17 @@ def _kind(value: Schema, shared: Mapping[str, Schema]) -> str:
     return ", ".join([word, *bounds])
 
 
+def _unit(name: str, *, kind: str, words: str) -> str:
+    """Return the unit of a numeric key in words, or nothing."""
+    if not re.search(r"\b(number|integer)\b", kind):
+        return ""
+    if name in _UNIT_OF_KEY:
+        return _UNIT_OF_KEY[name]
+    by_ending = [unit for ending, unit in _UNIT_OF_ENDING.items() if name.endswith(ending)]
+    by_words = [unit for pattern, unit in _UNIT_IN_WORDS if pattern.search(words)]
+    return next(iter((*by_ending, *by_words)), "")
+
+
 def commands_page() -> str:
     """Return the reference of the command line as Markdown: a heading and a table for each command."""
     root = typer.main.get_command(app)
@@ -173,7 +206,7 @@ def _command(command: Any, context: Any) -> Iterator[str]:
     yield f"## {context.command_path}\n\n{_paragraphs(command.help or '')}\n\n```\n{usage}\n```"
     rows = [_parameter(parameter) for parameter in command.params if not parameter.hidden]
     if rows:
-        yield _table(rows, "argument or option")
+        yield _table(rows, _PARAMETERS)
     for name, below in getattr(command, "commands", {}).items():
         if not below.hidden:
             yield from _command(below, type(context)(below, info_name=name, parent=context))
@@ -205,8 +238,8 @@ def _paragraphs(text: str) -> str:
     return text.replace("\b", "").strip()
 
 
-def _table(rows: list[Row], first: str) -> str:
-    lines = [f"| {first} | type | default | meaning |", "|---|---|---|---|"]
+def _table(rows: list[Row], columns: Row) -> str:
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     return "\n".join(lines + ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows])
 
 
