@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import evaluation_figures, figures
+from . import alternatives, evaluation_figures, figures
 from .config import Config
 from .verdict import verdict_words
 
@@ -33,9 +33,22 @@ def evaluation_page(found: Record, config: Config) -> dict[str, Any]:
     everything = "+".join(found["modalities"])
     used = found["utilization"]
     meters = {"Brier": used["brier"], "cross entropy": used["cross_entropy"]}
+    robust = found["robustness"]
+    measured = (measure,) if measure == "accuracy" else (measure, "accuracy")
     return {
         "fusion": found["fusion"],
         "measure": label,
+        "alternatives": {
+            "scores": alternatives.scores(scores, label=f"{label} on the test split"),
+            "subsets": alternatives.scores(subsets, label=f"{label} of one network that is given some modalities"),
+            "confusion": alternatives.confusion(found["fusion"]["confusion"], names=names),
+            "utilization": alternatives.shares(meters, modalities=found["modalities"]),
+            "shares": alternatives.shares(
+                {"reliance": used["brier"], "information": used["information"]}, modalities=found["modalities"]
+            ),
+            "classes": alternatives.classes(used["classes"], names=names),
+            "curves": "" if robust is None else alternatives.curves(robust, measure=measure, label=label),
+        },
         "trained_on_subsets": found["trained_on_subsets"],
         "scores": embed(figures.score_bars(scores, highlight="fusion", label=f"{label}, test split")),
         "subsets": embed(figures.score_bars(subsets, highlight=everything, label=f"{label}, one network")),
@@ -55,7 +68,7 @@ def evaluation_page(found: Record, config: Config) -> dict[str, Any]:
         "targets": [{"modality": item["modality"], "words": verdict_words(item)} for item in found["targets"]],
         "indeterminate": used["brier"]["indeterminate"],
         "samples": used["brier"]["samples"],
-        "robustness": _robustness(found, measures=(measure,) if measure == "accuracy" else (measure, "accuracy")),
+        "robustness": _robustness(found, measures=measured),
     }  # fmt: skip
 
 

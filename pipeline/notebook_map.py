@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
@@ -21,6 +20,7 @@ from ..datasets.notebook_view import crs_words
 from .errors import PipelineError
 from .figures import UNKNOWN, display, mixture, modality_colours, palette
 from .map_figure import observed_box
+from .page import rendered
 from .registration_views import rgb_of
 from .scene_options import ClassOptions
 from .trust import FLAG_COLOURS, FLAG_NAMES, Flag
@@ -234,10 +234,8 @@ def _hex(rgb: tuple[int, int, int]) -> str:
 
 def _page(title: str, layers: Sequence[Layer], plan: Mapping[str, Any]) -> str:
     static = files(__package__).joinpath("viewer", "static")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = files(__package__).joinpath("templates", "map.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
-        title=title, layers=layers, background=plan["background"] is not None,
+    return rendered(
+        "map.html", title=title, layers=layers, background=plan["background"] is not None,
         # A title such as "</script>" must not end the script that it stands in.
         plan=json.dumps(plan).replace("<", "\\u003c"),
         leaflet=static.joinpath("leaflet.js").read_text(encoding="utf-8"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from .config import Config
+from .config import Config, load_config
 from .errors import ConfigError
 from .nearest import wrong_value
 from .stage_options import PredictOptions
@@ -50,3 +50,23 @@ def with_predict_options(
         words = str(first["msg"]).removeprefix("Value error, ") + wrong_value(first)
         raise ConfigError(f"predict.{place}: {words}; correct the option on the command line") from error
     return config.model_copy(update={"predict": options})
+
+
+def as_last_mapped(config: Config, root: Path) -> Config:
+    """Return a configuration with the options that the maps of a run folder were last asked for with.
+
+    A report is about the maps that are there: options that `equipoise predict` was given are not in the file.
+
+    Parameters
+    ----------
+    config
+        Checked.
+    root
+        Run folder; one without a configuration of this version changes nothing.
+    """
+    path = root / "config.yaml"
+    try:
+        last = load_config(path) if path.is_file() else config
+    except ConfigError:
+        return config
+    return config.model_copy(update={"predict": last.predict})

@@ -3,11 +3,9 @@
 import base64
 import logging
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +14,7 @@ from ..datasets.lattice import at_places
 from ..datasets.scene import Scene
 from .errors import RunFolderError
 from .evaluation_page import embed
+from .page import rendered
 from .registration_figures import confidence_maps, residual_histogram, residual_vectors
 from .registration_folder import SavedScene
 from .registration_pictures import checkerboards, flicker, side_by_side, slim
@@ -55,11 +54,8 @@ def write_registration_page(
         If something in the folder is missing or damaged.
     """
     scene = SavedScene.load(folder, record=record, reference=reference)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        files("equipoise.pipeline.templates").joinpath("registration.html").read_text(encoding="utf-8")
-    )
-    page = template.render(
+    page = rendered(
+        "registration.html",
         title=title or folder.resolve().name, version=__version__, reference=scene.reference,
         size=f"{scene.shape[1]} x {scene.shape[0]} px of {scene.pixel:g} m", crs=scene.crs,
         summary={name: summary_cells(asdict(item)) for name, item in scene.registrations.items()},

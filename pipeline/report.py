@@ -1,11 +1,9 @@
 """Stage report: one self-contained HTML page, from what the other stages saved."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
@@ -13,12 +11,15 @@ from odc.geo.crs import CRS
 
 from .. import __version__
 from ..datasets.stack import AlignedStack
-from . import figures
+from . import alternatives, figures
 from .config import Config
 from .evaluation_page import embed, evaluation_page
+from .page import rendered
 from .registration_page import report_pictures
 from .registration_views import rgb_of
 from .registration_words import summary_cells
+from .report_headline import headline
+from .report_methods import methods
 from .run_folder import RunFolder, StageRecord, package_versions, write_text
 from .scene_options import ClassOptions
 from .trust import FLAG_COLOURS, FLAG_NAMES
@@ -41,15 +42,18 @@ def write_report(folder: RunFolder, config: Config, *, stacks: Mapping[str, Alig
     path
         HTML file to write; it holds its pictures and needs no other file and no network.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        files("equipoise.pipeline.templates").joinpath("report.html").read_text(encoding="utf-8")
-    )
     stages = folder.stages
-    page = template.render(
+    paragraphs, sources = methods(config, stages)
+    page = rendered(
+        "report.html",
         title=config.report.title or config.name,
         version=__version__,
         config=config,
+        headline=headline(
+            None if "predict" not in stages else stages["predict"].figures,
+            units={name: str(item.unit) for name, item in config.modalities.items()},
+            part=_part(config),
+        ),
         scenes=[_scene(stack, folder, config) for stack in _shown(stacks, config)],
         hidden=max(0, len(stacks) - config.report.max_scenes),
         count=len(stacks),
@@ -57,12 +61,31 @@ def write_report(folder: RunFolder, config: Config, *, stacks: Mapping[str, Alig
         training=_training(stages.get("train")),
         prediction=_prediction(stages.get("predict")),
         patches=stages["tile"].figures["patches"] if "tile" in stages else None,
-        timings=[(name, record.seconds, record.finished) for name, record in stages.items()],
-        versions=package_versions(),
-        seed=folder.seed,
+        methods=paragraphs,
+        sources=sources,
+        provenance=_provenance(folder),
         legend=_classes(folder, config),
+        trust_legend=[(name, "rgb({}, {}, {})".format(*FLAG_COLOURS[flag])) for flag, name in FLAG_NAMES.items()],
     )
     write_text(path, page)
+
+
+def _part(config: Config) -> str | None:
+    """Say what the maps were asked for, where it is less than everything."""
+    wanted = config.predict
+    if wanted.bbox is not None:
+        return f"the box {', '.join(f'{value:g}' for value in wanted.bbox)}"
+    return None if wanted.aoi is None else f"the polygons of {wanted.aoi.name}"
+
+
+def _provenance(folder: RunFolder) -> dict[str, Any]:
+    """Return what the run was made with: stages, versions, seed, and the hashes of what went in."""
+    return {
+        "seed": folder.seed,
+        "timings": [(name, record.seconds, record.finished) for name, record in folder.stages.items()],
+        "versions": package_versions(),
+        "inputs": [(Path(path).name, size, digest) for path, (size, _, digest) in sorted(folder.hashes.items())],
+    }
 
 
 def _shown(stacks: Mapping[str, AlignedStack], config: Config) -> list[AlignedStack]:
@@ -82,6 +105,7 @@ def _scene(stack: AlignedStack, folder: RunFolder, config: Config) -> dict[str, 
         "alignments": report_pictures(folder.root / "aligned" / stack.name),
         "looks": _quicklooks(stack, folder, config),
         "maps": _maps(stack, folder, config),
+        "alternatives": alternatives.maps(stack.name, predicted.get("scenes", {}).get(stack.name)),
         "figures": predicted.get("scenes", {}).get(stack.name),
     }
 
@@ -150,6 +174,7 @@ def _training(record: StageRecord | None) -> dict[str, Any] | None:
         return None
     return {
         "curve": embed(figures.history_curve(record.figures["history"])),
+        "words": alternatives.history(record.figures["history"]),
         "best_epoch": record.figures["best_epoch"] + 1,
         "best_score": record.figures["best_score"],
         "parameters": record.figures["parameters"],

@@ -37,7 +37,8 @@ def stage_command(stage: str) -> "Callable[..., None]":
     """Return the command that does one of :data:`PLAIN_STAGES`."""
 
     def command(config: ConfigFile, output: Output = None, force: Force = False, json: Json = False) -> None:
-        _run_stage(_bind(config, output), stage, force=force, as_json=json)
+        bound = _bind_as_mapped(config, output) if stage == "report" else _bind(config, output)
+        _run_stage(bound, stage, force=force, as_json=json)
 
     command.__doc__ = PLAIN_STAGES[stage]
     return command
@@ -129,6 +130,12 @@ def _bind(path: Path, output: Path | None, *, change: "Callable[[Config], Config
     from .stages import Run
 
     return Run(config=checked, folder=folder)
+
+
+def _bind_as_mapped(path: Path, output: Path | None) -> "Run":
+    from .predict_overrides import as_last_mapped
+
+    return _bind(path, output, change=lambda checked: as_last_mapped(checked, output or Path("runs") / checked.name))
 
 
 def _run_all(bound: "Run", *, force: bool, as_json: bool) -> None:

@@ -1,16 +1,15 @@
 """Run page: one self-contained HTML page of what a batch run mapped, on what, what failed, and where its time went."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from geopandas import GeoDataFrame
 
 from ... import __version__
 from ..evaluation_page import embed
+from ..page import rendered
 from ..run_folder import write_text
 from . import run_figures, run_words
 from .map_places import place_words, places
@@ -53,13 +52,10 @@ def write_run_page(
     -------
     ``out/report.html``; it holds its pictures and needs no other file and no network.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        files("equipoise.pipeline.templates").joinpath("batch.html").read_text(encoding="utf-8")
-    )
     units = RunUnits.read(ledger, manifest)
     classes = [item for item in _model(manifest).get("classes") or [] if isinstance(item, Mapping)]
-    page = template.render(
+    page = rendered(
+        "batch.html",
         title=name, version=__version__, headline=run_words.headline(units), cards=run_words.cards(units),
         states=run_words.state_words(units), pictures=_pictures(units), maps=_maps(units),
         failures=run_words.failure_rows(ledger), more_failures=max(0, units.count("failed") - run_words.LISTED),

@@ -155,7 +155,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_the_wheel_holds_the_modules_and_their_data_and_nothing_else(wheel: list[str]):
-    patterns = ["*/**/*.py", "pipeline/templates/*.yaml", "pipeline/templates/*.html", "datasets/*.csv"]
+    patterns = [
+        "*/**/*.py",
+        *(f"pipeline/templates/*.{suffix}" for suffix in ("yaml", "html", "css")),
+        "datasets/*.csv",
+    ]
     patterns += [f"pipeline/viewer/static/{name}" for name in ("*.html", "*.js", "*.css", "leaflet.LICENSE")]
     files = {path.relative_to(ROOT) for pattern in patterns for path in ROOT.glob(pattern)}
     wanted = {f"equipoise/{path.as_posix()}" for path in files if path.parts[0] in FOLDERS} | {"equipoise/__init__.py"}

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from browser import grave_findings
 from fake_batch import MODALITIES, RESOLUTION, write_batch
 from PIL import Image
 
@@ -352,3 +353,19 @@ def test_a_picture_has_room_for_many_sensors():
     with Image.open(io.BytesIO(picture)) as opened:
         assert opened.width > 900
         assert opened.height > 600
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_everybody_can_read_it(chromium, fake, tmp_path, scheme, width):
+    first, *_ = fake.done()
+    manifest = json.loads((fake.out / "batch.json").read_text())
+    path, _ = _write(
+        tmp_path, fake.ledger(), manifest=manifest, summaries={"region": fake.regions},
+        mosaics=fake.out.glob(f"units/{first.name}/*.tif"),
+    )  # fmt: skip
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto(path.as_uri())
+    assert grave_findings(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
