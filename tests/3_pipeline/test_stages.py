@@ -220,7 +220,13 @@ def test_the_evaluation_measures_every_subset(trained_run):
     assert len({item["count"] for item in figures["subsets"].values()}) == 1
     assert figures["majority"]["count"] == figures["fusion"]["count"]
     measured = figures["utilization"]
-    assert set(measured) == {"brier", "cross_entropy", "information", "classes", "hack_alarm", "unused"}
+    assert set(measured) == {
+        "brier", "cross_entropy", "information", "classes", "hack_alarm", "unused", "modality_gap", "missing_probe",
+    }  # fmt: skip
+    gap, probe = measured["modality_gap"], measured["missing_probe"]
+    assert [tuple(pair) for pair in gap["pairs"]] == [("eo", "sar"), ("eo", "ir"), ("sar", "ir")]
+    assert all(0 < distance < 2 for row in gap["centroid"] for distance in row)
+    assert all(accuracy is None or 0 <= accuracy <= 1 for accuracy in probe["accuracy"])
     assert sum(measured["information"]["information"]) == pytest.approx(measured["information"]["value"][-1], abs=1e-6)
     assert figures["targets"] == []
     assert set(figures["subset_summary"]) == {"mean_iou", "accuracy"}
