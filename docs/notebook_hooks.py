@@ -42,11 +42,14 @@ class NotebookPage(File):
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the notebooks, executed where that was asked for, as pages under ``notebooks/``."""
     execute = os.environ.get("EXECUTE_NOTEBOOKS", "") not in ("", "0")
-    folder = ROOT / "build" / "notebooks"
+    # Apart, so that a look at the site while another build executes them does not put plain ones in their place.
+    folder = ROOT / "build" / "notebooks" / ("executed" if execute else "plain")
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         written = folder / path.name
-        nbformat.write(noted(path, execute=execute), written)
+        partial = folder / f".{path.stem}.{os.getpid()}.part"
+        nbformat.write(noted(path, execute=execute), partial)
+        partial.replace(written)
         files.append(NotebookPage.generated(config, f"notebooks/{path.name}", abs_src_path=str(written)))
     return files
 
