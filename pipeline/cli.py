@@ -14,8 +14,9 @@ from .acquire_command import acquire
 from .allocator import few_arenas
 from .batch_command import batch
 from .export_command import export
+from .init_command import init
 from .look_commands import doctor, explain, inspect, samples
-from .setup_commands import config, init, validate
+from .setup_commands import config, validate
 from .stage_commands import coregister, demo, predict, run, stage_command
 from .view_command import view
 

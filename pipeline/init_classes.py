@@ -3,7 +3,7 @@
 import colorsys
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +53,58 @@ def read_classes(paths: Sequence[Path], given: Sequence[str] = ()) -> list[dict[
             raise ConfigError(
                 f"{path}: found no raster that opens ({error}); wanted labels; correct --labels"
             ) from error
+    return classes_of_values(found, path=paths[0], given=given, names=names, colours=colours)
+
+
+def classes_of_values(
+    found: Collection[int],
+    *,
+    path: Path,
+    given: Sequence[str],
+    names: Mapping[int, str] | None = None,
+    colours: Mapping[int, str] | None = None,
+) -> list[dict[str, Any]]:
+    """Return a class for each value.
+
+    Parameters
+    ----------
+    found
+        Values that occur.
+    path
+        Where, for messages.
+    given
+        Names in the order of the values, or ``value=name``; they go before ``names``.
+    names, colours
+        That the file tells, by value; others are called class_<value>, and take a colour of a circle of hues.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few or too many, or names are given of others.
+    """
     values = sorted(found)
     if not 2 <= len(values) <= MOST:
         raise ConfigError(
-            f"{paths[0]}: found {len(values)} values ({', '.join(map(str, values[:5]))}); wanted 2 to {MOST} classes "
-            f"beside nodata and {IGNORE}; name another raster in --labels"
+            f"{path}: found {len(values)} values ({', '.join(map(str, values[:5]))}); wanted 2 to {MOST} classes "
+            f"beside nodata and {IGNORE}; name other labels in --labels"
         )
-    names |= _given(given, values)
+    named = {**(names or {}), **_given(given, values)}
     # The map holds values up to 254; others in the labels are given a new one.
     fits = values[-1] < IGNORE
     return [
         {
             "value": value if fits else number,
             "label_value": None if fits else value,
-            "name": names.get(value, f"class_{value}"),
-            "color": colours.get(value, _colour(number, len(values))),
+            "name": named.get(value, made_up(value)),
+            "color": (colours or {}).get(value, _colour(number, len(values))),
         }
         for number, value in enumerate(values)
     ]
+
+
+def made_up(value: int) -> str:
+    """Return the name of a class whose name nothing tells."""
+    return f"class_{value}"
 
 
 def _values(source: Any, path: Path) -> set[int]:

@@ -1,129 +1,110 @@
 """A configuration from files: what they hold is read from them, what they do not tell is asked for or declared."""
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..datasets.modality import Unit
+from ..datasets.opening import family_of
 from ..datasets.scene import Scene
 from .config import Config
 from .errors import ConfigError
 from .file_modality import open_file
 from .init_classes import read_classes
+from .init_given import Given, require_whole, task_of
+from .init_model import ModelNeeds, fitted, read_needs
+from .init_paths import PLACEHOLDER, first, matches, pattern_of, relative
+from .init_table import is_table, read_table_classes
 from .nearest import did_you_mean
-
-#: Stands for the part of a file's name that tells scenes apart, as in a configuration.
-PLACEHOLDER = "{id}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
-    """What the command was given.
+class FromFiles:
+    """A configuration and what it was made of.
 
     Attributes
     ----------
-    files
-        Modality -> file or pattern with {id} or one ``*``, the reference first.
-    labels
-        Label raster or pattern; None: the configuration maps with ``model``.
+    config
+        With paths relative to its folder.
+    scenes
+        Modality -> the first file, opened.
     model
-        Model folder; None: the configuration trains.
-    classes
-        Names in the order of the label values, or ``value=name``; empty: as the label raster tells.
-    units, scales
-        Of modalities whose files do not tell.
-    name
-        Of the run.
+        What the model wants, if one was given.
+    given
+        What the command was given.
     """
 
-    files: Mapping[str, str]
-    labels: str | None = None
-    model: Path | None = None
-    classes: tuple[str, ...] = ()
-    units: Mapping[str, str] = field(default_factory=dict)
-    scales: Mapping[str, float] = field(default_factory=dict)
-    name: str = "run"
+    config: Config
+    scenes: Mapping[str, Scene]
+    model: ModelNeeds | None
+    given: Given
 
 
-def config_of_files(given: Given, *, folder: Path) -> Config:
+def config_of_files(given: Given, *, folder: Path) -> FromFiles:
     """Return a configuration for files, with paths relative to ``folder``.
 
     Raises
     ------
     ConfigError
-        If something is missing or contradicts itself; the message names the flag.
+        If something is missing or contradicts itself, or does not fit the model; the message names the flag.
     SceneError
         If a file does not open.
+    CheckpointError
+        If the model cannot be used.
     """
-    if not given.files:
-        raise ConfigError(
-            "found no file of a sensor; wanted at least one; add --eo, --sar, --ir or --modality NAME=FILE"
-        )
-    if given.labels is None and given.model is None:
-        raise ConfigError(
-            "found no labels and no model; wanted --labels FILE to train, or --model FOLDER to map; add one"
-        )
-    known = {**given.units, **given.scales}
-    if unknown := sorted(set(known) - set(given.files)):
-        near = did_you_mean(unknown[0], given.files)
-        raise ConfigError(f"found --unit or --scale of '{unknown[0]}'; wanted one of {', '.join(given.files)}{near}")
-    patterns = {name: _pattern(text) for name, text in given.files.items()}
-    scenes = {name: _open(first(path), name, given) for name, path in patterns.items()}
+    require_whole(given)
+    needs = None if given.model is None else read_needs(given.model)
+    task = task_of(given, needs)
+    patterns = {name: pattern_of(text) for name, text in given.files.items()}
+    scenes = {name: open_given(first(path), name, given, needs) for name, path in patterns.items()}
     record: dict[str, Any] = {
         "name": given.name,
-        "modalities": {name: _modality(scene, given.scales.get(name)) for name, scene in scenes.items()},
-        "scenes": [_scene(patterns, given, folder)],
-        "tile": _tiles(next(iter(scenes.values()))),
+        "task": task,
+        "modalities": {name: _modality(scene, name, given, needs) for name, scene in scenes.items()},
+        "scenes": [_scene(patterns, given, task, folder)],
     }
-    if given.labels is not None:
-        record["classes"] = read_classes(matches(_pattern(given.labels)), given.classes)
-    if given.model is not None:
-        record["predict"] = {"model": _relative(given.model, folder)}
-    return Config.model_validate(record)
-
-
-def matches(pattern: Path) -> list[Path]:
-    """Return the files that a name stands for.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
-    if PLACEHOLDER in pattern.name:
-        found = sorted(pattern.parent.glob(pattern.name.replace(PLACEHOLDER, "*")))
+    reference = next(iter(scenes.values()))
+    if task == "classification":
+        # Chips are too small to be matched, and lie as their maker laid them.
+        record |= {"coregister": {"method": "none"}, "tile": {"patch_size": min(reference.geobox.shape)}}
     else:
-        found = [pattern] if pattern.exists() else []
-    if not found:
-        raise ConfigError(f"{pattern}: found no file; wanted a raster or product; correct the path")
-    return found
+        record["tile"] = _tiles(reference)
+    if given.labels is not None:
+        record["classes"] = classes_of(given.labels, given.classes)
+    if given.model is not None:
+        record["predict"] = {"model": relative(given.model, folder)}
+    return FromFiles(config=Config.model_validate(record), scenes=scenes, model=needs, given=given)
 
 
-def first(pattern: Path) -> Path:
-    """Return the first file that a name stands for."""
-    return matches(pattern)[0]
+def classes_of(labels: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the classes of a label raster, of many, or of a table of chips."""
+    found = matches(pattern_of(labels))
+    return read_table_classes(found[0], names) if is_table(labels) else read_classes(found, names)
 
 
-def _pattern(text: str) -> Path:
-    path = Path(text.replace("*", PLACEHOLDER))
-    if str(path).count(PLACEHOLDER) > 1 or PLACEHOLDER in str(path.parent):
-        raise ConfigError(
-            f"found pattern '{text}'; wanted {PLACEHOLDER} or * once, in the name of the file; correct it"
-        )
-    return path
-
-
-def _open(path: Path, name: str, given: Given) -> Scene:
+def open_given(path: Path, name: str, given: Given, needs: ModelNeeds | None = None) -> Scene:
+    """Open the file of a sensor, in the unit that was given for it, or that it tells."""
     unit = given.units.get(name)
     if unit is not None and unit not in set(Unit):
         raise ConfigError(f"found --unit {name}={unit}; wanted one of {', '.join(Unit)}{did_you_mean(unit, Unit)}")
+    if unit is None and needs is not None and path.exists() and family_of(path)[0] != "raster":
+        # A product has bands in several units, and tells them.
+        unit = needs.modality(name).bands[0].unit
     return open_file(path, name=name, unit=None if unit is None else Unit(unit))
 
 
-def _modality(scene: Scene, scale: float | None) -> dict[str, Any]:
+def _modality(scene: Scene, name: str, given: Given, needs: ModelNeeds | None) -> dict[str, Any]:
+    scale, places = given.scales.get(name), given.bands.get(name, ())
+    if needs is not None:
+        return fitted(scene, needs, positions=places, scale=scale)
     bands = scene.modality.bands
+    if places:
+        by_index = {band.index: band for band in bands if band.index is not None}
+        if not set(places) <= set(by_index):
+            known = ", ".join(map(str, by_index)) or "none: it is a product, whose bands have names"
+            raise ConfigError(f"found --bands {name}={','.join(map(str, places))}; wanted places among {known}")
+        bands = tuple(by_index[place] for place in places)
     return {
         "unit": str(bands[0].unit),
         "scale": scale,
@@ -131,16 +112,17 @@ def _modality(scene: Scene, scale: float | None) -> dict[str, Any]:
     }
 
 
-def _scene(patterns: Mapping[str, Path], given: Given, folder: Path) -> dict[str, Any]:
+def _scene(patterns: Mapping[str, Path], given: Given, task: str, folder: Path) -> dict[str, Any]:
     several = [PLACEHOLDER in path.name for path in patterns.values()]
     if any(several) and not all(several):
         raise ConfigError(f"found {PLACEHOLDER} in the names of some sensors' files only; wanted it in all, or in none")
     record: dict[str, Any] = {
         "name": PLACEHOLDER if any(several) else "scene",
-        "files": {name: _relative(path, folder) for name, path in patterns.items()},
+        "files": {name: relative(path, folder) for name, path in patterns.items()},
     }
     if given.labels is not None:
-        record["labels"] = _relative(_pattern(given.labels), folder)
+        key = "label_table" if task == "classification" else "labels"
+        record[key] = relative(pattern_of(given.labels), folder)
     return record
 
 
@@ -149,8 +131,3 @@ def _tiles(reference: Scene) -> dict[str, int]:
     edge = min(reference.geobox.shape)
     patch = max(32, min(128, 2 ** max(5, (edge // 8).bit_length() - 1)))
     return {"patch_size": patch, "block_size": 2 * patch, "buffer": patch // 8}
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """Return a path as the configuration in ``folder`` names it."""
-    return str(path) if path.is_absolute() else os.path.relpath(path, folder)

@@ -61,12 +61,6 @@ def test_patterns_stand_for_many_scenes(scene):
     assert validate_inputs(load_config(scene / "c.yaml")) == ([], 2)
 
 
-def test_a_model_stands_for_labels(scene, trained_run):
-    done = _init("--eo", "eo.tif", "--model", trained_run.root / "model")
-    assert done.exit_code == 0, done.exception
-    assert load_config(scene / "c.yaml").predict.model == trained_run.root / "model"
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -122,6 +116,28 @@ def test_names_lie_beside_the_file_and_large_values_are_given_new_ones(tmp_path)
 def test_other_rasters_are_no_labels(tmp_path, values):
     with pytest.raises(ConfigError, match="--labels"):
         read_classes([_labels(tmp_path / "a.tif", values)])
+
+
+def test_what_the_files_do_not_tell_is_proposed_in_words_that_can_be_copied(scene):
+    with rasterio.open("labels.tif") as read:
+        values, profile = read.read(1), {**read.profile, "nodata": 255}
+    with rasterio.open("bare.tif", "w", **profile) as writer:
+        writer.write(values, 1)
+    done = _init("--eo", "eo.tif", "--labels", "bare.tif")
+    assert done.exit_code == 0, done.exception
+    hint = next(line for line in done.stdout.splitlines() if "tells no unit" in line)
+    assert "may be reflectance: if so, add --unit eo=reflectance --force" in hint
+    assert "give them with --classes 0=...,1=...,... --force" in done.stdout
+    assert "equipoise run c.yaml" in done.stdout
+    told = _init("--eo", "eo.tif", "--labels", "bare.tif", "--unit", "eo=digital_number", "--force").stdout
+    assert "tells no unit" not in told
+
+
+def test_labels_of_other_scenes_are_refused(scene):
+    shutil.copy(scene / "eo.tif", scene / "eo_1.tif")
+    shutil.copy(scene / "labels.tif", scene / "labels_2.tif")
+    done = _init("--eo", "eo_*.tif", "--labels", "labels_*.tif")
+    assert (done.exit_code, "the same ids" in str(done.exception)) == (1, True)
 
 
 def test_the_command_writes_yaml_that_reads_as_it_was(scene):
