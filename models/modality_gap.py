@@ -55,7 +55,8 @@ class ModalityGap:
         vectors of that class; after Ramesh and Koh (2022), who transport between whole modality spaces. NaN where a
         class has fewer than four cells.
     transport_floor
-        The same between two halves of the first modality's vectors of that class: what so few cells give by chance.
+        The same between two halves, drawn at random, of the first modality's vectors of that class: what chance gives
+        with half as many cells, and so somewhat more than it gives with all.
     cells
         Per pair and scale the cells that both saw.
     """
@@ -129,11 +130,6 @@ class ModalityGapMeter:
             kept.append(row)
             self._labels[first, second].append(_labels(target, places, stride=self._strides[-1]))
 
-    def coarsest(self) -> dict[tuple[str, str], float]:
-        """Return the distance of the centroids at the coarsest scale, of the pairs that saw a place in common."""
-        found = {pair: torch.cat([row[-1] for row in kept], dim=1) for pair, kept in self._kept.items() if kept}
-        return {pair: _centroid(vectors) for pair, vectors in found.items() if vectors.shape[1]}
-
     def compute(self) -> ModalityGap:
         """Return what was found.
 
@@ -176,12 +172,48 @@ class ModalityGapMeter:
         for number in range(self.classes):
             first, second = vectors[:, labels == number]
             half = len(first) // 2
+            mixed = first[torch.randperm(len(first), generator=generator)]  # samples lie one after the other
             if half < 2:
                 found.append((float("nan"), float("nan")))
                 continue
-            floor = sliced_wasserstein(first[:half], first[half : 2 * half], directions)
+            floor = sliced_wasserstein(mixed[:half], mixed[half : 2 * half], directions)
             found.append((sliced_wasserstein(first, second, directions), floor))
         return found
+
+
+class CentroidGaps:
+    """The centroid gap at the coarsest scale alone, as sums: for each validation epoch of a training.
+
+    Parameters
+    ----------
+    modalities
+        Names, in the order of the network's.
+    """
+
+    def __init__(self, modalities: tuple[str, ...]) -> None:
+        self.modalities = modalities
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._sums: dict[tuple[str, str], tuple[Tensor, int]] = {}
+
+    @torch.no_grad()
+    def update(self, features: Features, available: Tensor) -> None:
+        """Look at a batch, as :meth:`ModalityGapMeter.update` does, at all cells that both saw."""
+        for first, second in combinations(self.modalities, 2):
+            both = available[:, [self.modalities.index(first), self.modalities.index(second)]].all(dim=1)
+            seen = features.shares[first][-1].minimum(features.shares[second][-1])[:, 0] > 0.5
+            places = (seen & both.to(seen.device)[:, None, None]).nonzero()
+            if len(places) == 0:
+                continue
+            found = torch.stack([_vectors(features.maps[name][-1], places).sum(dim=0) for name in (first, second)])
+            total, count = self._sums.get((first, second), (torch.zeros_like(found), 0))
+            self._sums[first, second] = (total + found, count + len(places))
+
+    def compute(self) -> dict[tuple[str, str], float]:
+        """Return the distance of the means by pair, of the pairs that saw a place in common."""
+        return {pair: float((total[0] - total[1]).norm() / count) for pair, (total, count) in self._sums.items()}
 
 
 def modality_gap(

@@ -16,7 +16,7 @@ from .balancing.share_watch import ShareWatch
 from .balancing.strategy import Step, Strategy, parts_of
 from .errors import require
 from .losses import IGNORE
-from .modality_gap import ModalityGapMeter
+from .modality_gap import CentroidGaps
 from .network import FusionUNet
 from .scores import full_precision
 from .three_steps import ThreeSteps
@@ -94,7 +94,7 @@ class FusionTask(L.LightningModule):
         self.confusion = MulticlassConfusionMatrix(network.spec.classes, ignore_index=IGNORE, validate_args=False)
         self.watch = ShareWatch(network.modalities, kinds=strategy.watches, seed=seed)
         # Early fusion has no features of a modality.
-        self.gaps = ModalityGapMeter(network.modalities if network.modality_encoders() else (), seed=seed)
+        self.gaps = CentroidGaps(network.modalities if network.modality_encoders() else ())
         #: Task loss of the last training batch, a detached scalar; None before the first one.
         self.latest_loss: Tensor | None = None
         self._epoch_began = 0.0
@@ -181,7 +181,7 @@ class FusionTask(L.LightningModule):
         for kind, values in found.items():
             for name, value in zip(self.network.modalities, values, strict=True):
                 self.log(f"{kind}/{name}", value)
-        for (first, second), distance in self.gaps.coarsest().items():
+        for (first, second), distance in self.gaps.compute().items():
             self.log(f"gap/{first}-{second}", distance)
         # A better score is no gain where the shares are not what was asked for.
         self.log("selection", score - MISS_COST * miss)

@@ -1,6 +1,6 @@
 """Aligned styles: QGIS styles beside what co-registration writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +26,16 @@ QUALITY_COLOURS: Mapping[int, tuple[int, int, int]] = {
 }
 
 
-def write_aligned_styles(folder: Path, *, classes: Sequence[ClassOptions] = ()) -> list[Path]:
-    """Write a style beside each raster of a scene's folder.
+def write_aligned_styles(rasters: Iterable[Path], *, classes: Sequence[ClassOptions] = ()) -> list[Path]:
+    """Write a style beside rasters of a scene.
 
     Sensors are shown as pictures, red, green and blue where they have these, registration layers by their confidence,
     quality codes and labels by name.
 
     Parameters
     ----------
-    folder
-        Holds the rasters that co-registration wrote.
+    rasters
+        What co-registration wrote; those that are not there are passed over.
     classes
         Classes of the labels.
 
@@ -43,7 +43,7 @@ def write_aligned_styles(folder: Path, *, classes: Sequence[ClassOptions] = ()) 
     -------
     The style files.
     """
-    found = (_style(path, classes) for path in sorted(folder.glob("*.tif")))
+    found = (_style(path, classes) for path in rasters if path.is_file())
     return [path for path in found if path is not None]
 
 
@@ -55,7 +55,7 @@ def _style(path: Path, classes: Sequence[ClassOptions]) -> Path | None:
             return _picture(path, source, names)
     if kind is RasterKind.REGISTRATION:
         return write_ramp(path)
-    if kind is RasterKind.LABELS:
+    if kind is RasterKind.LABELS and classes:
         return write_style(
             path, {item.value: item.name for item in classes}, colours={item.value: item.rgb for item in classes}
         )  # fmt: skip

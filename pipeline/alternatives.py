@@ -53,9 +53,8 @@ def classes(record: Record | None, *, names: Sequence[str]) -> str:
 
 def reliability(record: Record) -> str:
     """Return the words for a reliability diagram."""
-    return (
-        f"Reliability diagram: how often it is right, by how sure it is; expected calibration error {record['ece']:.3f}"
-    )
+    words = "Reliability diagram: how often it is right, by how sure it is"
+    return f"{words}; expected calibration error {_score(record['ece'])}"
 
 
 def curves(robustness: Record, *, measure: str, label: str) -> str:

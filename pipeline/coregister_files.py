@@ -134,7 +134,8 @@ def _align(scenes: Mapping[str, Scene], *, folder: Path, options: CoregisterOpti
             if scene.quality is not None:
                 write_quality(scene, grid, placement, path=folder / f"{name}.quality.tif")
     save_quicklooks(folder / "quicklooks.npz", pictures)
-    write_aligned_styles(folder)
+    suffixes = (".tif", ".quality.tif", ".registration.tif")
+    write_aligned_styles(folder / f"{name}{suffix}" for name in scenes for suffix in suffixes)
     write_record(folder / RECORD, placements, resume=mark)
     write_registration_page(folder, reference=scenes[anchor])
 

@@ -171,7 +171,7 @@ def align_scene(
     labels = None if files.labels is None else _write_labels(files.labels, grid, classes, path=folder / "labels.tif")
     if with_pictures:
         save_quicklooks(folder / "quicklooks.npz", quicklooks)
-        write_aligned_styles(folder, classes=classes)
+        write_aligned_styles(sorted(folder.glob("*.tif")), classes=classes)
     _stack(files, tuple(modalities), grid, opened, placements, missing, labels, folder).save(folder / "stack.json")
     return {name: placements[name] for name in opened}
 

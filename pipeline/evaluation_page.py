@@ -47,6 +47,7 @@ def evaluation_page(found: Record, config: Config) -> dict[str, Any]:
                 {"reliance": used["brier"], "information": used["information"]}, modalities=found["modalities"]
             ),
             "classes": alternatives.classes(used["classes"], names=names),
+            "reliability": alternatives.reliability(found["calibration"]),
             "curves": "" if robust is None else alternatives.curves(robust, measure=measure, label=label),
         },
         "trained_on_subsets": found["trained_on_subsets"],

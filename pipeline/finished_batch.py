@@ -106,9 +106,10 @@ class Mosaics(Mapping[str, Prediction]):
         self._legend = tuple(ClassOptions.model_validate(item) for item in manifest["model"]["classes"])
         self._stems: dict[str, str] = {}
         for name in manifest["regions"]:
-            stems = sorted(
-                path.name.removesuffix(".classes.tif") for path in folder.glob(f"{safe_name(name)}.*.classes.tif")
-            )
+            before = f"{safe_name(name)}."
+            found = (path.name.removesuffix(".classes.tif") for path in folder.glob(f"{before}*.classes.tif"))
+            # Another region's name may begin so, and go on after a dot.
+            stems = sorted(stem for stem in found if "." not in stem.removeprefix(before))
             for stem in stems:
                 self._stems[name if len(stems) == 1 else f"{name}.{stem.rpartition('.')[2]}"] = stem
 

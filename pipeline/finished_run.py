@@ -12,7 +12,7 @@ from ..datasets.patches import PatchIndex
 from ..datasets.stack import AlignedStack
 from .condition_table import condition_table
 from .config import Config, load_config, parse_config
-from .errors import RunFolderError
+from .errors import ConfigError, RunFolderError
 from .nearest import did_you_mean
 from .prediction import Prediction
 from .run_folder import RunFolder, StageRecord
@@ -76,12 +76,13 @@ class FinishedRun:
         RunFolderError
             If it was not measured.
         """
-        record = self.metrics.get("robustness")
+        metrics = self.metrics
+        record = metrics.get("robustness")
         if not record:
             raise RunFolderError(
                 f"{self.folder}: found no robustness in metrics.json; wanted it measured; set evaluate.robustness"
             )
-        return condition_table(record, sensors=list(self.stages.config.modalities))
+        return condition_table(record, sensors=metrics["modalities"])
 
     @property
     def scenes(self) -> dict[str, AlignedStack]:
@@ -180,6 +181,11 @@ def _changed(config: Config, changes: Mapping[str, Mapping[str, Any]]) -> Config
     """Return a configuration with other options in some sections; its paths are absolute already."""
     record = config.model_dump(mode="json", exclude_unset=True)
     for section, options in changes.items():
+        if not isinstance(options, Mapping):
+            raise ConfigError(
+                f"changes: found {section!r}: {options!r}; wanted a section and its options, as "
+                "{'train': {'epochs': 2}}; correct it"
+            )
         record[section] = {**(record.get(section) or {}), **options}
     return parse_config(record, origin=Path.cwd() / "changes")
 

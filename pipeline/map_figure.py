@@ -122,6 +122,12 @@ def _legend(axes: Axes, colours: dict[str, str]) -> None:
     )  # fmt: skip
 
 
+def pixel_size(layer: xr.DataArray) -> float:
+    """Return the edge of a layer's pixels in units of its CRS, whichever way the grid is turned."""
+    affine = layer.odc.geobox.affine
+    return float(np.hypot(affine.a, affine.d))
+
+
 def _thinned(layer: xr.DataArray) -> xr.DataArray:
     step = _step(layer, EDGE)
     return layer[..., ::step, ::step]
@@ -134,6 +140,6 @@ def _step(layer: xr.DataArray, most: int) -> int:
 def _extent(layer: xr.DataArray, classes: xr.DataArray) -> tuple[float, float, float, float]:
     """Return left, right, bottom and top of a thinned layer in pixels of the map: tiles may reach beyond it."""
     step = _step(layer, EDGE)
-    scale = step * abs(layer.odc.geobox.affine.a / classes.odc.geobox.affine.a)
+    scale = step * (pixel_size(layer) / pixel_size(classes))
     rows, cols = (-(-length // step) * scale for length in layer.shape[-2:])
     return 0, cols, rows, 0

@@ -19,7 +19,7 @@ from PIL import Image
 from ..datasets.notebook_view import crs_words
 from .errors import PipelineError
 from .figures import UNKNOWN, display, mixture, modality_colours, palette
-from .map_figure import observed_box
+from .map_figure import observed_box, pixel_size
 from .page import rendered
 from .registration_views import rgb_of
 from .scene_options import ClassOptions
@@ -212,7 +212,7 @@ def _step(layer: xr.DataArray) -> int:
 
 def _shown(picture: Picture, layer: xr.DataArray, classes: xr.DataArray) -> dict[str, Any]:
     """Return a picture and its size in pixels of the scene: tiles along the edges reach beyond it."""
-    scale = _step(layer) * abs(layer.odc.geobox.affine.a / classes.odc.geobox.affine.a)
+    scale = _step(layer) * (pixel_size(layer) / pixel_size(classes))
     return {"source": _source(picture), "rows": picture.shape[0] * scale, "columns": picture.shape[1] * scale}
 
 

@@ -74,8 +74,8 @@ def predict_scenes(
         outputs.extend(written)
     if stacks and not figures:
         raise PipelineError(
-            f"found none of {len(stacks)} scene(s) in the area to map; wanted one at least; correct `predict.bbox` or "
-            "`predict.aoi`"
+            f"found none of {len(stacks)} scene(s) in the area to map{_covered(stacks[0])}; wanted one at least; correct "
+            "`predict.bbox` or `predict.aoi`"
         )
     return outputs, {
         "scenes": figures,
@@ -108,3 +108,11 @@ def context_figures(predictor: Predictor, options: PredictOptions) -> dict[str, 
     elif field.reaches_border or field.radius > options.chosen_halo:
         log.info("the network looks %d px far: with a halo that wide, windows would not differ at all", field.radius)
     return figures
+
+
+def _covered(stack: AlignedStack) -> str:
+    """Say what a scene covers, so that exchanged coordinates are seen."""
+    if stack.geobox.crs is None:
+        return ""
+    west, south, east, north = stack.geobox.geographic_extent.boundingbox
+    return f" ('{stack.name}' covers {west:.4f},{south:.4f},{east:.4f},{north:.4f}, longitude,latitude)"

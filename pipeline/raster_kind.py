@@ -47,7 +47,7 @@ def raster_kind(tags: Mapping[str, str], names: Sequence[str], dtype: str) -> Ra
 def category_tags(tags: Mapping[str, str]) -> dict[int, str]:
     """Return value -> name from tags ``class_<value>``, in the order of the values."""
     named = {name.removeprefix("class_"): text for name, text in tags.items() if name.startswith("class_")}
-    return {value: named[str(value)] for value in sorted(int(key) for key in named if key.isdecimal())}
+    return dict(sorted((int(key), text) for key, text in named.items() if key.isdecimal()))
 
 
 def _map(tags: Mapping[str, str], names: Sequence[str], dtype: str) -> RasterKind | None:

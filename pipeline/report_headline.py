@@ -46,10 +46,14 @@ def headline(prediction: Record | None, *, units: Mapping[str, str], part: str |
     if not mapped:
         return ["Nothing was mapped: no sensor saw anything in the area that was asked for."]
     what = "This map" if len(mapped) == 1 else f"The maps of {_count(len(mapped), 'scene')}"
-    reliance = _mean({name: item.get("reliance") for name, item in mapped.items()}, mapped)
-    lines = [_rests(_named(reliance, units), what=what, plural=len(mapped) > 1)]
+    known = [name for name, item in mapped.items() if _is_known(item.get("reliance"))]
+    reliance = _mean({name: mapped[name]["reliance"] for name in known}, mapped)
+    rests = _rests(_named(reliance, units), what=what, plural=len(mapped) > 1)
+    lines = [rests.removesuffix(".") + _of_which(known, mapped) + "."]
     asked = [] if part is None else [f"Only a part was asked for: {part}."]
-    return [*lines, *_doubts(mapped), *asked, *_gaps(mapped)]
+    empty = len(scenes) - len(mapped)
+    nothing = [f"In {_count(empty, 'scene')} nothing was mapped: no sensor saw anything there."] if empty else []
+    return [*lines, *_doubts(mapped), *asked, *_gaps(mapped), *nothing]
 
 
 def sensor_words(name: str, unit: str | None) -> str:
@@ -91,7 +95,8 @@ def _doubts(scenes: Mapping[str, Record]) -> list[str]:
     }
     found = sorted((flag for flag in DEFECTS if shares[flag] > 0), key=lambda flag: -shares[flag])
     doubtful = [f"{percent(shares[flag])} {FLAG_NAMES[flag]}{_blamed(judged, flag)}" for flag in found]
-    lines = [f"{percent(shares[Flag.SOUND])} of the mapped area rests on good data, as far as that was judged."]
+    sound = f"{percent(shares[Flag.SOUND])} of the mapped area rests on good data, as far as that was judged"
+    lines = [f"{sound}{_of_which(list(judged), scenes)}."]
     if doubtful:
         lines.append(f"{joined_words(doubtful)}.")
     if shares[Flag.INDETERMINATE] > 0:
@@ -128,19 +133,24 @@ def _gaps(scenes: Mapping[str, Record]) -> list[str]:
     return lines
 
 
-def _mean(
-    shares: Mapping[str, Mapping[str, float | None] | None], scenes: Mapping[str, Record]
-) -> dict[str, float] | None:
-    """Return mean shares over scenes, by mapped area; None where no scene has any."""
-    known = {name: item for name, item in shares.items() if item and all(share is not None for share in item.values())}
-    if not known:
+def _mean(shares: Mapping[str, Mapping[str, float | None]], scenes: Mapping[str, Record]) -> dict[str, float] | None:
+    """Return mean shares of scenes that have them, by mapped area; None where there are none."""
+    if not shares:
         return None
-    sensors = list(dict.fromkeys(sensor for item in known.values() for sensor in item))
-    here = {name: scenes[name] for name in known}
+    sensors = list(dict.fromkeys(sensor for item in shares.values() for sensor in item))
     return {
-        sensor: _weighted({name: float(item.get(sensor) or 0) for name, item in known.items()}, here)
+        sensor: _weighted({name: float(item.get(sensor) or 0) for name, item in shares.items()}, scenes)
         for sensor in sensors
     }
+
+
+def _is_known(shares: Mapping[str, float | None] | None) -> bool:
+    return bool(shares) and all(share is not None for share in (shares or {}).values())
+
+
+def _of_which(known: Sequence[str], scenes: Mapping[str, Record]) -> str:
+    """Say of how many scenes something is told, where it is not told of all."""
+    return f" (told of {len(known)} of {len(scenes)} scenes)" if 0 < len(known) < len(scenes) else ""
 
 
 def _weighted(values: Mapping[str, float], scenes: Mapping[str, Record]) -> float:

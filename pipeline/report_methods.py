@@ -132,6 +132,8 @@ def _patches(config: Config, record: StageRecord, cite: Cite) -> str:
         if counts
         else "none"
     )
+    if config.task == "classification":
+        return f"Chips are samples as they are: {parts}."
     whose = "the training split" if options.normalisation == "training" else "each scene"
     return (
         f"Scenes were cut into patches of {options.patch_size} px: {parts}. Splits are blocks of {options.block_size} "
@@ -177,6 +179,11 @@ def _evaluation(config: Config, record: StageRecord, cite: Cite) -> str:
 
 def _maps(config: Config, record: StageRecord, cite: Cite) -> str:
     options = config.predict
+    if "chips" in record.figures:
+        return (
+            f"Each chip was given a class. Reliance is the absolute Shapley value {cite('shapley')} of each sensor for "
+            "its probability, over all subsets of the sensors, as a share."
+        )
     parts = [f"Maps were made in windows of {options.tile} px that overlap by {options.overlap} px."]
     if options.bbox is not None or options.aoi is not None:
         parts.append("A part of the scenes was asked for.")

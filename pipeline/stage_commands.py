@@ -82,7 +82,9 @@ def predict(
     config: ConfigFile,
     output: Output = None,
     force: Force = False,
-    bbox: Annotated[str | None, typer.Option(help="Map no more than min x,min y,max x,max y.")] = None,
+    bbox: Annotated[
+        str | None, typer.Option(help="Map no more than min x,min y,max x,max y (longitude,latitude).")
+    ] = None,
     aoi: Annotated[Path | None, typer.Option(help="Map no more than the polygons in this vector file.")] = None,
     reliance: Annotated[str | None, typer.Option(help="shapley, leave_one_out or none.")] = None,
     precision: Annotated[str | None, typer.Option(help="32, bf16 or fp16.")] = None,
@@ -95,6 +97,11 @@ def predict(
     bound = _bind(config, output, change=lambda checked: with_predict_options(
         checked, bbox=bbox, aoi=aoi, reliance=reliance, precision=precision))  # fmt: skip
     _run_stage(bound, "predict", force=force or not resume, as_json=json)
+    if (bbox is not None or aoi is not None) and not json:
+        typer.echo(
+            f"part        the maps in {bound.folder.root / 'predictions'} are of that part alone; `equipoise predict "
+            f"{config}` makes those of the whole again"
+        )
 
 
 def labelled_samples(incomplete: str) -> list[str]:

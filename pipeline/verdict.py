@@ -25,3 +25,25 @@ def verdict_words(item: Record) -> str:
     if item["verdict"] == "undecided":
         return f"{wish}: undecided; found {share}{interval}, nearest share found: {item['nearest']:.0%}"
     return f"{wish}: arrived, {share}{interval}"
+
+
+def useless_words(evaluation: Mapping[str, Any]) -> str | None:
+    """Say that a network is no better than no network, where it is so.
+
+    Parameters
+    ----------
+    evaluation
+        As :func:`~equipoise.pipeline.evaluate.evaluate` gives it.
+
+    Returns
+    -------
+    A sentence; None where the network is better than always answering the most frequent class of the training, or where
+    that cannot be told.
+    """
+    fusion, constant = evaluation["fusion"]["mean_iou"], evaluation["majority"]["mean_iou"]
+    if fusion is None or constant is None or fusion > constant:
+        return None
+    return (
+        f"Not worth looking at: mean IoU {fusion:.3f} on the test split is no better than always answering the most "
+        f"frequent class of the training ({constant:.3f}). It needs more labels, or other places"
+    )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 #: Seconds to wait for words; the command imports torch for some answers.
-PATIENCE = 120
+PATIENCE = 60
 
 #: Where a question ends: behind what stands in brackets.
 _ASKED = re.compile(r"(?:^|[\])]): ")

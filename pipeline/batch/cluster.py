@@ -131,14 +131,14 @@ def interrupts_held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main one hears it
         yield
         return
-    held: list[tuple[Any, ...]] = []
-    before = signal.signal(signal.SIGINT, lambda *heard: held.append(heard))
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if held and callable(before):
-            before(*held[0])
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _local(options: ClusterOptions) -> Any:

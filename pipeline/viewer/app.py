@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
+from rasterio.warp import transform_bounds
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -93,8 +95,8 @@ def make_app(viewed: Viewed, *, hosts: Sequence[str]) -> Starlette:
             Route("/scenes", answers.scenes),
             Route("/scenes/{scene:int}", answers.scene),
             Route("/scenes/{scene:int}/at", answers.place),
-            Route("/scenes/{scene:int}/layers/{layer}/picture.png", answers.picture),
-            Route("/scenes/{scene:int}/layers/{layer}/{z:int}/{x:int}/{y:int}.png", answers.tile),
+            Route("/scenes/{scene:int}/layers/{layer:int}/picture.png", answers.picture),
+            Route("/scenes/{scene:int}/layers/{layer:int}/{z:int}/{x:int}/{y:int}.png", answers.tile),
         ],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
@@ -102,7 +104,8 @@ def make_app(viewed: Viewed, *, hosts: Sequence[str]) -> Starlette:
         ],
         exception_handlers={
             HTTPException: _refusal,
-            **dict.fromkeys((PipelineError, DatasetError, RasterioError), _unreadable),
+            **dict.fromkeys((PipelineError, DatasetError, RasterioError, CPLE_BaseError, OSError), _unreadable),
+            Exception: _failure,
         },
     )
 
@@ -132,12 +135,13 @@ class _Answers:
         z, x, y = (request.path_params[name] for name in "zxy")
         if scene.box is None or z > DEEPEST or max(x, y) >= 2**z:
             raise HTTPException(404, "found no such tile")
-        values = layer.raster.tile(z, x, y, nearest=layer.is_sharp)
+        values = layer.raster.tile(z, x, y, nearest=layer.is_sharp, bands=layer.drawing.reads)
         return Response(status_code=204) if values is None else _picture(layer, values)
 
     def picture(self, request: Request) -> Response:
         _, layer = self._layer(request)
-        return _picture(layer, layer.raster.thinned(PICTURE, nearest=layer.is_sharp))
+        values = layer.raster.thinned(PICTURE, nearest=layer.is_sharp, bands=layer.drawing.reads)
+        return _picture(layer, values)
 
     def place(self, request: Request) -> Response:
         try:
@@ -155,11 +159,10 @@ class _Answers:
         return self._opened(number)
 
     def _layer(self, request: Request) -> tuple[ViewedScene, Layer]:
-        scene, key = self._scene(request), request.path_params["layer"]
-        layer = scene.layer(key)
-        if layer is None:
-            raise HTTPException(404, f"found no layer '{key}'; wanted one that the scene lists")
-        return scene, layer
+        scene, number = self._scene(request), request.path_params["layer"]
+        if number >= len(scene.layers):
+            raise HTTPException(404, f"found no layer {number}; wanted one below {len(scene.layers)}")
+        return scene, scene.layers[number]
 
 
 async def _with_headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -176,6 +179,11 @@ def _refusal(_: Request, error: Exception) -> Response:
 def _unreadable(_: Request, error: Exception) -> Response:
     log.info("not shown: %s", error)
     return JSONResponse({"error": " ".join(str(error).split())}, status_code=422)
+
+
+def _failure(_: Request, error: Exception) -> Response:
+    words = f"found an unexpected {type(error).__name__} ({error}); this is a fault of Equipoise"
+    return JSONResponse({"error": " ".join(words.split())}, status_code=500, headers=HEADERS)
 
 
 def _picture(layer: Layer, values: NDArray[np.float32]) -> Response:
@@ -199,14 +207,18 @@ def _record(scene: ViewedScene) -> dict[str, Any]:
         "zoom": scene.zoom,
         "layers": [
             {
-                "key": layer.key, "title": layer.title, "role": layer.role, "note": layer.note,
+                "number": number, "key": layer.key, "title": layer.title, "role": layer.role, "note": layer.note,
                 "legend": layer.drawing.legend(), "corners": _outline(scene, layer),
             }
-            for layer in scene.layers
+            for number, layer in enumerate(scene.layers)
         ],
     }  # fmt: skip
 
 
 def _outline(scene: ViewedScene, layer: Layer) -> list[tuple[float, float]]:
+    """Return opposite corners of the box around a layer: its edges are curves on the map."""
     with layer.raster.opened() as source:
-        return corners(scene, source.transform, (0, 0, *source.shape))
+        if scene.box is None:
+            return corners(scene, source.transform, (0, 0, *source.shape))
+        west, south, east, north = transform_bounds(source.crs, "EPSG:4326", *source.bounds)
+    return [(south, west), (north, east + 360 * (east < west))]

@@ -25,14 +25,20 @@ class Drawing(Protocol):
     ----------
     is_named
         Whether values are names: they have no mean, and are not interpolated.
+    reads
+        Positions of the bands that it wants, in order; None: all.
     """
+
+    @property
+    def reads(self) -> tuple[int, ...] | None:
+        """Bands that it wants."""
 
     @property
     def is_named(self) -> bool:
         """Whether values are names."""
 
     def __call__(self, values: Values) -> Colours:
-        """Return uint8 (y, x, 4), red, green, blue, opacity, of float32 (band, y, x), NaN = nothing is there."""
+        """Return uint8 (y, x, 4), red, green, blue, opacity, of its bands, float32 (band, y, x), NaN = nothing."""
 
     def legend(self) -> dict[str, Any]:
         """Return what the colours mean as plain values; ``kind`` says which."""
@@ -53,13 +59,14 @@ class NamedValues:
     colours: Mapping[int, tuple[int, int, int]]
     names: Mapping[int, str]
     is_named: bool = True
+    reads: tuple[int, ...] | None = (0,)
 
     def __call__(self, values: Values) -> Colours:
         """Return the colours of values."""
         table = np.zeros((256, 4), dtype=np.uint8)
         for value, rgb in self.colours.items():
             table[value] = (*rgb, 255)
-        return np.asarray(table[np.where(np.isfinite(values[0]), values[0], 255).astype(np.uint8)])
+        return np.asarray(table[np.where((values[0] >= 0) & (values[0] < 255), values[0], 255).astype(np.uint8)])
 
     def legend(self) -> dict[str, Any]:
         """Return what the colours mean."""
@@ -95,7 +102,7 @@ class Ramp:
 
     def __call__(self, values: Values) -> Colours:
         """Return the colours of values."""
-        layer = values[self.band]
+        layer = values[0]
         known = np.isfinite(layer)
         share = np.where(known, (layer - self.low) / max(self.high - self.low, 1e-12), 0)
         drawn = self._ramp(np.clip(share, 0, 1), bytes=True).astype(np.uint8)
@@ -106,6 +113,11 @@ class Ramp:
         """Return what the colours mean."""
         colours = [to_hex(self._ramp(share)) for share in np.linspace(0, 1, STOPS)]
         return {"kind": "ramp", "colours": colours, "low": self.low, "high": self.high, "unit": self.unit}
+
+    @property
+    def reads(self) -> tuple[int, ...] | None:
+        """The band."""
+        return (self.band,)
 
     @property
     def _ramp(self) -> Any:
@@ -126,6 +138,7 @@ class Mixture:
 
     names: Sequence[str]
     is_named: bool = False
+    reads: tuple[int, ...] | None = None
 
     def __call__(self, values: Values) -> Colours:
         """Return the colours of values."""
@@ -163,18 +176,23 @@ class Picture:
 
     @classmethod
     def of(cls, values: Values, *, bands: tuple[int, ...], names: Sequence[str], units: Sequence[str]) -> "Picture":
-        """Choose the limits by values (band, y, x) of the whole raster, thinned."""
+        """Choose the limits by values of these bands, (band, y, x), of the whole raster, thinned."""
         return cls(
             bands=bands, names=tuple(names[band] for band in bands), units=tuple(units[band] for band in bands),
-            limits=tuple(stretch_limits(values[band]) for band in bands),
+            limits=tuple(stretch_limits(layer) for layer in values),
         )  # fmt: skip
+
+    @property
+    def reads(self) -> tuple[int, ...] | None:
+        """Its bands."""
+        return self.bands
 
     def __call__(self, values: Values) -> Colours:
         """Return the colours of values."""
-        known = np.asarray(np.isfinite(values[list(self.bands)]).all(axis=0))
+        known = np.asarray(np.isfinite(values).all(axis=0))
         layers = [
-            np.clip((values[band] - low) / max(high - low, 1e-12), 0, 1)
-            for band, (low, high) in zip(self.bands, self.limits, strict=True)
+            np.clip((layer - low) / max(high - low, 1e-12), 0, 1)
+            for layer, (low, high) in zip(values, self.limits, strict=True)
         ]
         shown = np.stack((layers * 3)[:3], axis=-1)
         alpha = np.where(known, 255, 0).astype(np.uint8)

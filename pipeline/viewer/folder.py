@@ -8,7 +8,7 @@ from pathlib import Path
 from ...datasets.errors import SceneError
 from ...datasets.stack import AlignedStack
 from ..errors import PipelineError
-from .rasters import confined
+from .rasters import FORMATS, confined
 
 #: Maps that are shown, in the order in which they are offered; a map's file is ``<scene>.<map>.tif``.
 MAPS = ("classes", "confidence", "reliance", "trust", "quality")
@@ -100,8 +100,8 @@ def _batch(root: Path) -> Iterator[SceneFiles]:
 
 def _loose(root: Path) -> Iterator[SceneFiles]:
     """Find maps by scene, and each other GeoTIFF for itself: nothing says that they lie on one grid."""
-    rasters = sorted(path for path in root.iterdir() if _is_raster(path) and path.suffix == ".tif")
-    parted = {path: path.name.removesuffix(".tif").rsplit(".", 1) for path in rasters}
+    rasters = sorted(path for path in root.iterdir() if _is_raster(path) and path.suffix != ".vrt")
+    parted = {path: path.stem.rsplit(".", 1) for path in rasters}
     scenes = sorted({parts[0] for parts in parted.values() if len(parts) == 2 and parts[1] in MAPS})
     for name in scenes:
         yield SceneFiles(name=name, maps=_maps(root, name))
@@ -121,4 +121,4 @@ def _maps(folder: Path, scene: str) -> dict[str, Path]:
 
 
 def _is_raster(path: Path) -> bool:
-    return path.suffix in (".tif", ".vrt") and path.is_file() and not path.name.startswith(".")
+    return path.suffix.lower() in FORMATS and path.is_file() and not path.name.startswith(".")

@@ -122,7 +122,7 @@ def open_scene(files: SceneFiles, root: Path) -> ViewedScene:
     box = None
     if crs is not None:
         west, south, east, north = transform_bounds(crs, "EPSG:4326", *bounds)
-        box = (south, west, north, east)
+        box = (south, west, north, east + 360 * (east < west))  # beyond the 180th meridian
     layers = (*_images(files, root), *_maps(files, root))
     return ViewedScene(
         files=files, root=root, layers=layers, shape=shape, transform=affine, box=box,
@@ -139,6 +139,9 @@ def _images(files: SceneFiles, root: Path) -> Iterator[Layer]:
         if name in files.registration:
             with raster.opened() as source:
                 own, pixel = source.transform, abs(source.transform.a)
+            # Read by its own reader below, which would open any format.
+            with Raster(path=files.registration[name], root=root).opened():
+                pass
             transform, missed = position_before(files.registration[name], own)
             if transform.almost_equals(own, 1e-3 * pixel):
                 continue
@@ -156,7 +159,9 @@ def _picture(raster: Raster) -> Drawing:
     if has_palette:
         return _named(raster)
     bands = rgb_of(names) or (0,)
-    return Picture.of(raster.thinned(LOOK, nearest=False), bands=bands, names=names, units=raster.units * len(names))
+    return Picture.of(
+        raster.thinned(LOOK, nearest=False, bands=bands), bands=bands, names=names, units=raster.units * len(names)
+    )
 
 
 def _maps(files: SceneFiles, root: Path) -> Iterator[Layer]:
@@ -199,7 +204,7 @@ def _map(key: str, title: str, raster: Raster, drawing: Drawing) -> Layer:
 
 def _descriptions(raster: Raster) -> Sequence[str]:
     with raster.opened() as source:
-        return [str(name) for name in source.descriptions]
+        return [name or f"band {number}" for number, name in enumerate(source.descriptions, start=1)]
 
 
 def _named(raster: Raster) -> NamedValues:
@@ -209,7 +214,8 @@ def _named(raster: Raster) -> NamedValues:
         palette = source.colormap(1) if "palette" in str(source.colorinterp) else {}
     if not palette:
         return NamedValues(colours=_unnamed(raster), names=names)
-    shown = {value: rgba for value, rgba in palette.items() if value != IGNORE and (not names or value in names)}
+    known = names or _unnamed(raster)  # of a palette without names, the values that occur
+    shown = {value: rgba for value, rgba in palette.items() if value != IGNORE and value in known}
     return NamedValues(colours={value: rgba[:3] for value, rgba in shown.items()}, names=names)
 
 

@@ -52,7 +52,7 @@ def _on_grid(scene: ViewedScene, x: float, y: float) -> tuple[float, float]:
     if scene.box is None:
         found: tuple[float, float] = scene.transform * (x, y)
         return found
-    (east,), (north,) = transform("EPSG:4326", scene.crs, [x], [y])
+    (east,), (north,) = transform("EPSG:4326", scene.crs, [(x + 180) % 360 - 180], [y])
     return east, north
 
 
@@ -97,7 +97,7 @@ def _reliance(layer: Layer | None, on_grid: tuple[float, float]) -> list[dict[st
     if layer is None or values is None or not np.isfinite(values).all():
         return None
     with layer.raster.opened() as source:
-        names = [str(name) for name in source.descriptions]
+        names = [name or f"band {number}" for number, name in enumerate(source.descriptions, start=1)]
     return [
         {"name": name, "colour": colour, "share": _plain(share)}
         for name, colour, share in zip(names, modality_colours(len(names)), values, strict=True)
@@ -129,7 +129,7 @@ def _values(layer: Layer | None, on_grid: tuple[float, float]) -> Any:
 
 
 def _plain(value: Any) -> float | None:
-    return round(float(value), 4) if np.isfinite(value) else None
+    return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
 def _ring(scene: ViewedScene, raster: Raster, on_grid: tuple[float, float]) -> list[tuple[float, float]]:
@@ -161,4 +161,5 @@ def corners(scene: ViewedScene, affine: Affine, window: tuple[int, int, int, int
     if scene.box is None:
         return [(y, x) for x, y in (~scene.transform * place for place in places)]
     lon, lat = transform(scene.crs, "EPSG:4326", *zip(*places, strict=True))
-    return list(zip(lat, lon, strict=True))
+    west = scene.box[1]
+    return [(y, x + 360 * (x < west - 180)) for y, x in zip(lat, lon, strict=True)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from equipoise.models.errors import ModelError
 from equipoise.models.features import Features
-from equipoise.models.modality_gap import ModalityGapMeter, modality_gap, sliced_wasserstein
+from equipoise.models.modality_gap import CentroidGaps, ModalityGapMeter, modality_gap, sliced_wasserstein
 from equipoise.models.network import FusionUNet, NetworkSpec
 
 NAMES = ("eo", "sar")
@@ -137,6 +137,30 @@ def test_one_modality_has_no_gap():
     spec = NetworkSpec(modalities=("eo",), in_channels=(3,), classes=2, depth=2, decoder_channels=(16, 8))
     found = modality_gap(FusionUNet(spec), [{"image": {"eo": torch.randn(2, 3, 16, 16)}}])
     assert (found.pairs, found.centroid, found.cells) == ((), (), ())
+
+
+def test_the_floor_is_that_of_chance():
+    """Scenes that differ lie one after the other: their difference is no chance."""
+    shift = torch.linspace(0, 6, 6)[:, None, None, None]
+    eo, sar = _random(1) + shift, _random(2) + shift
+    found = _measured(eo, sar, target=torch.zeros(6, dtype=torch.long), classes=1)
+    assert found.transport[0][0] < 3 * found.transport_floor[0][0]
+    vectors = torch.nn.functional.normalize(eo.movedim(1, -1).reshape(-1, 5), dim=1)
+    directions = torch.nn.functional.normalize(torch.randn(64, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    between = sliced_wasserstein(vectors[:192], vectors[192:], directions)
+    assert found.transport_floor[0][0] < between / 2
+
+
+def test_the_gap_of_a_training_is_that_of_all_cells():
+    eo, sar = _random(3), _random(4)
+    gaps, whole = CentroidGaps(NAMES), torch.ones(6, 2, dtype=torch.bool)
+    for rows in (slice(0, 2), slice(2, 6)):
+        gaps.update(_features(eo[rows], sar[rows]), whole[rows])
+    means = [torch.nn.functional.normalize(x, dim=1).mean(dim=(0, 2, 3)) for x in (eo, sar)]
+    assert gaps.compute() == {NAMES: pytest.approx(float((means[0] - means[1]).norm()), abs=1e-5)}
+    gaps.reset()
+    gaps.update(_features(eo, sar), torch.tensor([[True, False]] * 6))
+    assert gaps.compute() == {}
 
 
 def test_no_batch_is_refused():

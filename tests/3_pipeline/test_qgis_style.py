@@ -1,5 +1,6 @@
 """Styles for QGIS: one beside each map, in the shape that QGIS reads."""
 
+import shutil
 from xml.etree import ElementTree
 
 import numpy as np
@@ -103,6 +104,13 @@ def test_quality_codes_are_named(tmp_path):
         transform=rasterio.Affine(10, 0, 0, 0, -10, 0),
     ) as writer:  # fmt: skip
         writer.set_band_description(1, "quality")
-    (style,) = write_aligned_styles(tmp_path)
+    (style,) = write_aligned_styles(tmp_path.glob("*.tif"))
     names = [entry.get("label") for entry in _renderer(style).iter("paletteEntry")]
     assert names == ["clear", "cloud", "shadow", "unusable"]
+
+
+def test_labels_without_classes_keep_the_style_that_they_have(trained_run, tmp_path):
+    (labels,) = (trained_run.root / "aligned").glob("*/labels.tif")
+    target = shutil.copy(labels, tmp_path / "labels.tif")
+    assert write_aligned_styles([target, tmp_path / "gone.tif"]) == []
+    assert not (tmp_path / "labels.qml").exists()

@@ -18,8 +18,10 @@ from equipoise.pipeline.figures import MODALITY_COLOURS
 from equipoise.pipeline.registration_page import write_registration_page
 from equipoise.pipeline.report import write_report
 from equipoise.pipeline.report_methods import SOURCES, methods
+from equipoise.pipeline.summary import summary
 from equipoise.pipeline.templates import template_record
 from equipoise.pipeline.trust import FLAG_COLOURS
+from equipoise.pipeline.verdict import useless_words
 
 #: CIEDE2000 distance below which colours of one legend are not told apart at a glance.
 APART = 10.0
@@ -120,6 +122,7 @@ def test_a_map_of_a_part_says_so(trained_run, equipoise, tmp_path):
     half = f"{west},{south},{(west + east) / 2},{north}"
     done = equipoise("predict", trained_run.config, "-o", root, "--bbox", half)
     assert done.returncode == 0, done.stderr
+    assert f"the maps in {root / 'predictions'} are of that part alone" in done.stdout
     done = equipoise("report", trained_run.config, "-o", root)
     assert done.returncode == 0, done.stderr
     page = (root / "report.html").read_text()
@@ -190,6 +193,19 @@ def test_what_pictures_show_is_said_with_numbers():
         "Predicted classes of here: a indeterminate, b 50%"
     )
     assert np.all([len(text) > 5 for text in alternatives.maps("here", None).values()])
+
+
+def test_a_network_that_is_no_better_than_none_is_told_first(trained_run, tmp_path):
+    run = trained_run.run
+    found = run.folder.stages["evaluate"].figures
+    useless = {**found, "majority": {**found["majority"], "mean_iou": found["fusion"]["mean_iou"]}}
+    stages = {**run.folder.stages, "evaluate": replace(run.folder.stages["evaluate"], figures=useless)}
+    write_report(replace(run.folder, stages=stages), run.config, stacks=run.stacks, path=tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("Not worth looking at: mean IoU 0.") < page.index("This map rests")
+    assert "; not worth looking at: mean IoU" in summary("evaluate", useless)
+    unknown = {**useless, "majority": {"mean_iou": None}}
+    assert useless_words(unknown) is None
 
 
 def test_a_title_is_escaped(trained_run, tmp_path):

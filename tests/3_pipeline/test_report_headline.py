@@ -104,3 +104,14 @@ def test_words_are_joined_as_in_a_sentence():
     assert joined_words(["a", "b", "c"]) == "a, b and c"
     assert [sensor_words(name, UNITS[name]) for name in ("sar", "odd")] == ["radar (sar)", "odd"]
     assert sensor_words("heights", "metre") == "heights"
+
+
+def test_what_is_told_of_some_scenes_says_of_how_many():
+    shares = {"eo": 0.6, "sar": 0.4}
+    said = _said(_scene(shares, pixels=100, trust=_trust()), _scene({"eo": None, "sar": None}, pixels=900))
+    assert said.startswith(
+        "The maps of 2 scenes rest 60 % on optical data (eo) and 40 % on radar (sar) (told of 1 of 2 scenes). 100 % of "
+        "the mapped area rests on good data, as far as that was judged (told of 1 of 2 scenes)."
+    )
+    one = _said(_scene(shares), _scene(shares, pixels=0))
+    assert one.endswith("In 1 scene nothing was mapped: no sensor saw anything there.")

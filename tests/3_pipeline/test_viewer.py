@@ -81,7 +81,8 @@ def test_a_named_value_has_the_colour_of_its_legend(value, rgb):
 
 def test_a_ramp_begins_and_ends_as_its_legend_says():
     ramp = Ramp(band=1, colours=("#ffffff", "#0072b2"), low=-20, high=0, unit="dB")
-    drawn = ramp(np.array([[[9, 9, 9, 9]], [[-20, 0, -99, np.nan]]], dtype=np.float32))[0]
+    assert ramp.reads == (1,)
+    drawn = ramp(np.array([[[-20, 0, -99, np.nan]]], dtype=np.float32))[0]
     assert [hex_code(tuple(map(int, colour[:3]))) for colour in drawn[:3]] == ["#ffffff", "#0072b2", "#ffffff"]
     assert drawn[3, 3] == 0
     legend = ramp.legend()
@@ -104,10 +105,11 @@ def test_a_tile_on_one_sensor_has_that_sensors_colour(count):
 
 
 def test_a_picture_shows_its_bands_in_order():
-    values = np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 10, 10) * np.array([1, 2, 3])[:, None, None]
+    values = np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 10, 10) * np.array([3, 2, 1])[:, None, None]
     drawing = Picture.of(values, bands=(2, 1, 0), names=("blue", "green", "red"), units=("reflectance",) * 3)
     assert drawing.legend() == {"kind": "bands", "entries": ["red", "green", "blue"]}
-    drawn = drawing(np.array([[[0.0]], [[1.0]], [[3.0]]], dtype=np.float32))[0, 0]
+    assert drawing.reads == (2, 1, 0)
+    drawn = drawing(np.array([[[3.0]], [[1.0]], [[0.0]]], dtype=np.float32))[0, 0]
     assert drawn[0] == 255
     assert 100 < drawn[1] < 155
     assert (drawn[2], drawn[3]) == (0, 255)
@@ -229,7 +231,7 @@ def test_a_folder_of_nothing_is_refused(tmp_path):
 
 
 def test_files_out_of_the_folder_are_refused(trained_run, tmp_path):
-    """Neither a description, nor a link, nor a virtual raster leads out."""
+    """Neither a description, nor a link leads out."""
     elsewhere = next((trained_run.root / "predictions").glob("*.confidence.tif"))
     (tmp_path / "aligned" / "a").mkdir(parents=True)
     (source,) = (trained_run.root / "aligned").glob("*/stack.json")
@@ -239,19 +241,111 @@ def test_files_out_of_the_folder_are_refused(trained_run, tmp_path):
     with pytest.raises(PipelineError, match="found a file out of"):
         scenes_of(tmp_path)
     (tmp_path / "link.tif").symlink_to(elsewhere)
-    with (
-        pytest.raises(PipelineError, match="found a file out of"),
-        Raster(path=tmp_path / "link.tif", root=tmp_path).opened(),
-    ):
+    _assert_refused(tmp_path / "link.tif", "found a file out of")
+
+
+def _assert_refused(path: Path, words: str) -> None:
+    raster = Raster(path=path, root=path.parent)
+    with pytest.raises((PipelineError, rasterio.RasterioIOError), match=words), raster.opened():
         pass
-    with rasterio.open(elsewhere) as opened:
-        rows, cols = opened.shape
-    (tmp_path / "a.vrt").write_text(
-        f'<VRTDataset rasterXSize="{cols}" rasterYSize="{rows}"><VRTRasterBand dataType="Float32" band="1">'
-        f"<SimpleSource><SourceFilename>{elsewhere}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+
+
+def _virtual(path: Path, band: str) -> Path:
+    path.write_text(
+        f'<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Float32" band="1">{band}'
+        "</VRTRasterBand></VRTDataset>"
     )
-    with (
-        pytest.raises(PipelineError, match="found a file out of"),
-        Raster(path=tmp_path / "a.vrt", root=tmp_path).opened(),
-    ):
-        pass
+    return path
+
+
+@pytest.fixture
+def pieces(tmp_path):
+    """A folder with a raster, and one beside the folder."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside.tif"
+    inside.mkdir()
+    for path in (inside / "piece.tif", outside):
+        with rasterio.open(
+            path, "w", driver="GTiff", width=4, height=4, count=1, dtype="float32", crs="EPSG:32632",
+            transform=Affine(10, 0, 0, 0, -10, 0),
+        ) as writer:  # fmt: skip
+            writer.write(np.full((4, 4), 42, dtype=np.float32), 1)
+    return inside, outside
+
+
+def test_virtual_rasters_of_the_folder_are_shown(pieces):
+    inside, _ = pieces
+    source = '<SimpleSource><SourceFilename relativeToVRT="1">piece.tif</SourceFilename></SimpleSource>'
+    raster = Raster(path=_virtual(inside / "a.vrt", source), root=inside)
+    assert (raster.thinned(4, nearest=True) == 42).all()
+
+
+@pytest.mark.parametrize(
+    "band",
+    [
+        "<SimpleSource><SourceFilename>{outside}</SourceFilename></SimpleSource>",
+        '<SimpleSource><SourceFilename relativeToVRT="1">../outside.tif</SourceFilename></SimpleSource>',
+        "<SimpleSource><SourceFilename>/vsicurl/http://127.0.0.1:9/x.tif</SourceFilename></SimpleSource>",
+        '<SimpleSource><SourceFilename relativeToVRT="1">piece.tif</SourceFilename></SimpleSource><MaskBand>'
+        '<VRTRasterBand dataType="Byte"><SimpleSource><SourceFilename>{outside}</SourceFilename></SimpleSource>'
+        "</VRTRasterBand></MaskBand>",
+    ],
+    ids=["outside", "up", "network", "mask"],
+)
+def test_virtual_rasters_lead_nowhere_else(pieces, band):
+    inside, outside = pieces
+    _assert_refused(_virtual(inside / "a.vrt", band.format(outside=outside)), "found a file out of")
+
+
+def test_virtual_rasters_are_made_of_geotiffs_alone(pieces):
+    """A source may be another virtual raster, whatever its name is."""
+    inside, outside = pieces
+    _virtual(inside / "nested.tif", f"<SimpleSource><SourceFilename>{outside}</SourceFilename></SimpleSource>")
+    source = '<SimpleSource><SourceFilename relativeToVRT="1">nested.tif</SourceFilename></SimpleSource>'
+    _assert_refused(_virtual(inside / "a.vrt", source), "wanted GeoTIFFs alone")
+    _assert_refused(inside / "nested.tif", "not recognized")
+
+
+def test_files_beside_a_raster_are_not_asked(pieces):
+    """Overviews and masks of a name of their own can be of any format, and made of anything."""
+    inside, outside = pieces
+    _virtual(inside / "piece.tif.msk", f"<SimpleSource><SourceFilename>{outside}</SourceFilename></SimpleSource>")
+    with Raster(path=inside / "piece.tif", root=inside).opened() as source:
+        assert source.files == [str(inside / "piece.tif")]
+
+
+def test_only_what_is_drawn_is_read(pieces):
+    inside, _ = pieces
+    with rasterio.open(
+        inside / "many.tif", "w", driver="GTiff", width=4, height=4, count=6, dtype="float32", crs="EPSG:32632",
+        transform=Affine(10, 0, 0, 0, -10, 0),
+    ) as writer:  # fmt: skip
+        writer.write(np.arange(6, dtype=np.float32)[:, None, None] * np.ones((1, 4, 4), dtype=np.float32))
+    found = Raster(path=inside / "many.tif", root=inside).thinned(4, nearest=True, bands=(4, 2))
+    assert found.shape == (2, 4, 4)
+    assert found[:, 0, 0].tolist() == [4, 2]
+
+
+def test_labels_before_the_maps_have_the_values_that_occur(trained_run, tmp_path):
+    shutil.copytree(trained_run.root / "aligned", tmp_path / "aligned")
+    (files,) = scenes_of(tmp_path)
+    entries = open_scene(files, tmp_path).layer("labels").drawing.legend()["entries"]
+    assert [entry["name"] for entry in entries] == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_scene_across_the_180th_meridian_is_one_place(tmp_path):
+    with rasterio.open(
+        tmp_path / "fiji.TIF", "w", driver="GTiff", width=100, height=100, count=1, dtype="float32", crs="EPSG:32601",
+        transform=Affine(500, 0, 150_000, 0, -500, 1_800_000),
+    ) as writer:  # fmt: skip
+        writer.write(np.ones((100, 100), dtype=np.float32), 1)
+    (files,) = scenes_of(tmp_path)
+    scene = open_scene(files, tmp_path)
+    south, west, north, east = scene.box
+    assert 0 < east - west < 5
+    assert east > 180
+    assert place(scene, (west + east) / 2, (south + north) / 2)["images"]["fiji"][0]["value"] == 1
+
+
+def test_values_beyond_the_palette_are_not_drawn():
+    drawing = NamedValues(colours={44: (1, 2, 3)}, names={44: "a"})
+    assert drawing(np.array([[[44, 300, -1]]], dtype=np.float32))[0, :, 3].tolist() == [255, 0, 0]

@@ -108,8 +108,12 @@ def test_a_click_tells_what_is_there(page):
 
 
 def test_the_keyboard_is_enough(page):
+    before = page.inner_text(".leaflet-control-scale-line")
     page.focus("#map")
-    page.keyboard.press("+")
+    for _ in range(3):
+        page.keyboard.press("+")
+        page.wait_for_timeout(400)
+    assert page.inner_text(".leaflet-control-scale-line") != before
     page.focus("#middle")
     page.keyboard.press("Enter")
     page.wait_for_selector("#details svg")
@@ -160,10 +164,12 @@ def test_a_scene_without_position_is_shown_by_rows_and_columns(chromium, trained
 @pytest.mark.parametrize(
     ("path", "code"),
     [
-        ("scenes", 200), ("scenes/0", 200), ("scenes/9", 404), ("scenes/0/layers/nothing/picture.png", 404),
-        ("scenes/0/layers/eo/picture.png", 200), ("scenes/0/layers/eo/3/9/9.png", 404),
-        ("scenes/0/layers/eo/99/1/1.png", 404), ("scenes/0/layers/eo/14/1/1.png", 204),
-        ("scenes/0/at?x=nan&y=1", 400), ("scenes/0/at", 400), ("static/app.py", 404), ("static/__init__.py", 404),
+        ("scenes", 200), ("scenes/0", 200), ("scenes/9", 404), ("scenes/0/layers/99/picture.png", 404),
+        ("scenes/0/layers/eo/picture.png", 404),
+        ("scenes/0/layers/0/picture.png", 200), ("scenes/0/layers/0/3/9/9.png", 404),
+        ("scenes/0/layers/0/99/1/1.png", 404), ("scenes/0/layers/0/14/1/1.png", 204),
+        ("scenes/0/at?x=nan&y=1", 400), ("scenes/0/at?x=10&y=95", 422), ("scenes/0/at", 400),
+        ("static/app.py", 404), ("static/__init__.py", 404),
         ("static/../app.py", 404), ("static/%2e%2e%2fapp.py", 404), ("../../../../etc/hostname", 404), ("docs", 404),
     ],
 )  # fmt: skip
@@ -193,10 +199,11 @@ def test_it_listens_on_this_machine_only(trained_run):
 def test_a_file_that_goes_is_told(trained_run, tmp_path):
     shutil.copytree(trained_run.root / "predictions", tmp_path / "maps")
     with viewed(tmp_path / "maps") as (address, _):
-        assert _answer(f"{address}scenes/0")[0] == 200
+        layers = json.loads(_answer(f"{address}scenes/0")[1])["layers"]
+        (number,) = [layer["number"] for layer in layers if layer["key"] == "confidence"]
         for path in (tmp_path / "maps").glob("*.confidence.tif"):
             path.write_bytes(b"no longer a map")
-        code, body, _ = _answer(f"{address}scenes/0/layers/confidence/picture.png")
+        code, body, _ = _answer(f"{address}scenes/0/layers/{number}/picture.png")
         assert (code, "Traceback" in body.decode()) == (422, False)
         assert "confidence.tif" in json.loads(body)["error"]
 

@@ -23,7 +23,7 @@ async function ask(path) {
 const onMap = ([first, second]) => (state.scene.box ? [first, second] : [-first, second]);
 
 function drawnLayer(layer, options) {
-  const base = `/scenes/${state.number}/layers/${encodeURIComponent(layer.key)}`;
+  const base = `/scenes/${state.number}/layers/${layer.number}`;
   const bounds = L.latLngBounds(layer.corners.map(onMap));
   const more = state.scene.box ? { bounds, maxZoom: state.scene.zoom, maxNativeZoom: state.scene.zoom } : { alt: layer.title };
   const made = state.scene.box
@@ -44,6 +44,7 @@ function draw() {
   const wanted = swiping
     ? ["left", "right"].map((side) => [layerOf(at(side).value), { pane: `swipe-${side}` }])
     : [[image, { pane: "images" }]];
+  at("image-choice").disabled = swiping;
   at("swipe-choice").hidden = at("divider").hidden = !swiping;
   state.swipe = swiping ? new Swipe(state.map, at("divider"), at("position")) : null;
   if (map) wanted.push([map, { pane: "maps", opacity: at("opacity").value / 100 }]);
