@@ -74,8 +74,8 @@ def predict_scenes(
         outputs.extend(written)
     if stacks and not figures:
         raise PipelineError(
-            f"found none of {len(stacks)} scene(s) in the area to map{_covered(stacks[0])}; wanted one at least; correct "
-            "`predict.bbox` or `predict.aoi`"
+            f"found none of {len(stacks)} scene(s) in the area to map{_covered(stacks[0])}; wanted one at least; "
+            "correct `predict.bbox` or `predict.aoi`"
         )
     return outputs, {
         "scenes": figures,

@@ -113,8 +113,10 @@ def test_the_evaluation_is_whole_and_the_report_shows_it(finished):
             assert {"strength", "accuracy", "mean_iou", "ece", "reliance", "information"} <= set(item)
     assert curves["utilization_calibration"]["error"] is not None
     page = (finished.root / "report.html").read_text(encoding="utf-8")
-    for picture in ("Reliability diagram", "Bars of shares with 95 % intervals; reliance: ", "Matrix of the share of each",
-                    "Curves of mean IoU over classes against the strength", "Curves of reliance and information"):  # fmt: skip
+    for picture in (
+        "Reliability diagram", "Bars of shares with 95 % intervals; reliance: ", "Matrix of the share of each",
+        "Curves of mean IoU over classes against the strength", "Curves of reliance and information",
+    ):  # fmt: skip
         assert f'alt="{picture}' in page
     assert "Utilization calibration error" in page
 
