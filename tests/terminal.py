@@ -19,8 +19,14 @@ _ASKED = re.compile(r"(?:^|[\])]): ")
 
 CTRL_C, END = "\x03", "\x04"
 
-#: Makes the terminal its own, so that Ctrl-C typed there interrupts it, and becomes the command.
-_BECOME = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+#: Makes the terminal its own, heeds Ctrl-C whatever the tests' own process does about it, and becomes the command.
+_BECOME = """
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, [])
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Terminal:
