@@ -12,7 +12,7 @@ from .fractal import FloatArray, fractal_field, level_within
 ClassMap = npt.NDArray[np.uint8]
 
 CLASS_NAMES = ("forest", "flooded_forest", "grassland", "cropland", "unheated_buildings", "heated_buildings")
-CLASS_COLORS = ("#1b5e20", "#3f8f8b", "#9ccc65", "#e6c229", "#8d99ae", "#c1440e")
+CLASS_COLORS = ("#123f24", "#2a9d8f", "#c5e8a0", "#e9b824", "#7d8db0", "#e4572e")
 CLASS_MODALITY = ("sar", "sar", "eo", "eo", "ir", "ir")
 """The one modality in which each class differs from the others, in the order of `CLASS_NAMES`."""
 

@@ -11,6 +11,7 @@ from browser import grave_findings
 from colour_vision import LACKING, nearest
 from matplotlib.colors import to_rgb
 
+from equipoise.datasets.ground import CLASS_COLORS
 from equipoise.pipeline import alternatives
 from equipoise.pipeline.aligned_styles import QUALITY_COLOURS
 from equipoise.pipeline.config import load_config
@@ -165,6 +166,7 @@ def test_colours_are_told_apart_with_any_colour_vision(lacking):
         "trust": [tuple(part / 255 for part in rgb) for rgb in FLAG_COLOURS.values()],
         "quality": [tuple(part / 255 for part in rgb) for rgb in QUALITY_COLOURS.values()],
     }
+    legends["embedded scene"] = [to_rgb(colour) for colour in CLASS_COLORS]
     for name in ("demo", "landcover", "flood", "chips", "terramesh"):
         legends[name] = [to_rgb(item["color"]) for item in template_record(name)["classes"]]
     for name, colours in legends.items():
