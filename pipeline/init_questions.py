@@ -1,5 +1,6 @@
 """Questions of `equipoise init` at a terminal: each answer is tried at once, and asked for again where it is wrong."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -111,16 +112,20 @@ def _ask_names(given: Given) -> Given:
 def _answer(question: str, check: Callable[[str], Answer], *, default: str = "") -> Answer:
     """Ask until ``check`` takes the answer."""
     while True:
+        typer.echo(f"{question} [{default}]: " if default else f"{question}: ", nl=False)
         try:
-            text = str(typer.prompt(question, default=default, show_default=bool(default)))
-        except typer.Abort as error:
+            # Not input(): readline, where something has loaded it, can miss a Ctrl-C that comes with the question.
+            line = sys.stdin.readline()
+        except KeyboardInterrupt as error:
             typer.echo("")
-            if isinstance(error.__context__, EOFError):
-                raise ConfigError(
-                    f"found the end of the input at '{question}'; wanted an answer; nothing was written: give files by "
-                    "flags, as `equipoise init --help` says"
-                ) from error
             raise InitStoppedError("interrupted; nothing was written") from error
+        if not line:
+            typer.echo("")
+            raise ConfigError(
+                f"found the end of the input at '{question}'; wanted an answer; nothing was written: give files by "
+                "flags, as `equipoise init --help` says"
+            )
+        text = line.strip() or default
         try:
             # Files that are dragged into a terminal come with quotes.
             return check(text.strip().strip("'\""))
