@@ -111,26 +111,37 @@ def _ask_names(given: Given) -> Given:
 
 def _answer(question: str, check: Callable[[str], Answer], *, default: str = "") -> Answer:
     """Ask until ``check`` takes the answer."""
-    while True:
-        typer.echo(f"{question} [{default}]: " if default else f"{question}: ", nl=False)
-        try:
-            # Not input(): readline, where something has loaded it, can miss a Ctrl-C that comes with the question.
-            line = sys.stdin.readline()
-        except KeyboardInterrupt as error:
-            typer.echo("")
-            raise InitStoppedError("interrupted; nothing was written") from error
-        if not line:
-            typer.echo("")
-            raise ConfigError(
-                f"found the end of the input at '{question}'; wanted an answer; nothing was written: give files by "
-                "flags, as `equipoise init --help` says"
-            )
-        text = line.strip() or default
-        try:
-            # Files that are dragged into a terminal come with quotes.
-            return check(text.strip().strip("'\""))
-        except (PipelineError, DatasetError, ModelError) as error:
-            typer.echo(with_nearest_file(" ".join(str(error).split())))
+    try:
+        while True:
+            text = _typed(question, default)
+            try:
+                # Files that are dragged into a terminal come with quotes.
+                return check(text.strip().strip("'\""))
+            except (PipelineError, DatasetError, ModelError) as error:
+                typer.echo(with_nearest_file(" ".join(str(error).split())))
+    except KeyboardInterrupt as error:
+        typer.echo("")
+        raise InitStoppedError("interrupted; nothing was written") from error
+
+
+def _typed(question: str, default: str) -> str:
+    """Ask once.
+
+    Raises
+    ------
+    ConfigError
+        At the end of the input, which is no wrong answer: it is not asked for again.
+    """
+    typer.echo(f"{question} [{default}]: " if default else f"{question}: ", nl=False)
+    # Not input(): readline, where something has loaded it, can miss a Ctrl-C that comes with the question.
+    line = sys.stdin.readline()
+    if not line:
+        typer.echo("")
+        raise ConfigError(
+            f"found the end of the input at '{question}'; wanted an answer; nothing was written: give files by "
+            "flags, as `equipoise init --help` says"
+        )
+    return line.strip() or default
 
 
 def _file_check(name: str, before: Mapping[str, str]) -> Callable[[str], str]:
