@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 #: One colour a modality, the same in every figure, told apart by people with any colour vision (Okabe and Ito 2008).
 MODALITY_COLOURS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#56b4e9", "#d55e00")
 
+#: Colours of classes that nobody has given one: the same, and yellow.
+CLASS_COLOURS = (*MODALITY_COLOURS, "#f0e442")
+
 #: Grey of places where nothing was observed or nothing can be said.
 UNKNOWN = 0.82
 
@@ -49,6 +52,11 @@ def display(image: NDArray[np.float32], *, rgb: tuple[int, int, int] | None = No
         stretched = np.clip((band - low) / max(high - low, 1e-12), 0, 1)
         layers.append(np.where(np.isfinite(band), stretched, UNKNOWN))
     return np.stack(layers, axis=-1).astype(np.float32)
+
+
+def hex_code(rgb: tuple[int, int, int]) -> str:
+    """Return the code of a colour whose parts are 0 to 255."""
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
 def stretch_limits(band: NDArray[np.float32]) -> tuple[float, float]:

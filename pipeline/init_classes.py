@@ -152,5 +152,10 @@ def _given(texts: Sequence[str], values: Sequence[int]) -> dict[int, str]:
 
 
 def _colour(number: int, count: int) -> str:
+    """Return a colour: told apart with any colour vision where classes are few, else by hue."""
+    from .figures import CLASS_COLOURS
+
+    if count <= len(CLASS_COLOURS):
+        return CLASS_COLOURS[number]
     red, green, blue = colorsys.hsv_to_rgb(number / count, 0.6, 0.8)
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"

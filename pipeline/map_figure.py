@@ -42,7 +42,7 @@ def observed_box(classes: xr.DataArray, *, most: int = EDGE) -> PixelBox:
 
     Large maps are thinned to ``most`` px, so that the box may be wider than the part by so many pixels.
     """
-    step = _step(classes, most)
+    step = step_of(classes, most)
     seen = classes[::step, ::step].to_numpy() != IGNORE
     rows, cols = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     if not rows.size:
@@ -81,7 +81,7 @@ def map_figure(
     axes = figure.subplots(1, count)
     _draw_classes(axes[0], classes, legend)
     colours = mpl.colormaps["viridis"].with_extremes(bad=(UNKNOWN,) * 3)
-    values = np.ma.masked_invalid(_thinned(confidence).to_numpy())
+    values = np.ma.masked_invalid(thinned(confidence, EDGE).to_numpy())
     drawn = axes[1].imshow(
         values, cmap=colours, vmin=0, vmax=1, interpolation="nearest", extent=_extent(confidence, classes)
     )
@@ -97,13 +97,13 @@ def map_figure(
 
 def _draw_classes(axes: Axes, classes: xr.DataArray, legend: Sequence[ClassOptions]) -> None:
     colours = palette({item.value: item.rgb for item in legend})
-    axes.imshow(colours[_thinned(classes).to_numpy()], interpolation="nearest", extent=_extent(classes, classes))
+    axes.imshow(colours[thinned(classes, EDGE).to_numpy()], interpolation="nearest", extent=_extent(classes, classes))
     bare(axes, "classes")
     _legend(axes, {item.name: item.color for item in legend})
 
 
 def _draw_reliance(axes: Axes, reliance: xr.DataArray, classes: xr.DataArray) -> None:
-    shares = _thinned(reliance).to_numpy()
+    shares = thinned(reliance, EDGE).to_numpy()
     axes.imshow(mixture(shares), interpolation="nearest", extent=_extent(reliance, classes))
     bare(axes, "reliance, a tile")
     _legend(
@@ -128,18 +128,20 @@ def pixel_size(layer: xr.DataArray) -> float:
     return float(np.hypot(affine.a, affine.d))
 
 
-def _thinned(layer: xr.DataArray) -> xr.DataArray:
-    step = _step(layer, EDGE)
+def thinned(layer: xr.DataArray, most: int) -> xr.DataArray:
+    """Return every so-manieth row and column of (..., y, x), so that the longer edge is at most ``most``."""
+    step = step_of(layer, most)
     return layer[..., ::step, ::step]
 
 
-def _step(layer: xr.DataArray, most: int) -> int:
+def step_of(layer: xr.DataArray, most: int) -> int:
+    """Return the distance of the rows and columns that :func:`thinned` takes."""
     return max(1, -(-max(layer.shape[-2:]) // most))
 
 
 def _extent(layer: xr.DataArray, classes: xr.DataArray) -> tuple[float, float, float, float]:
     """Return left, right, bottom and top of a thinned layer in pixels of the map: tiles may reach beyond it."""
-    step = _step(layer, EDGE)
+    step = step_of(layer, EDGE)
     scale = step * (pixel_size(layer) / pixel_size(classes))
     rows, cols = (-(-length // step) * scale for length in layer.shape[-2:])
     return 0, cols, rows, 0

@@ -18,8 +18,8 @@ from PIL import Image
 
 from ..datasets.notebook_view import crs_words
 from .errors import PipelineError
-from .figures import UNKNOWN, display, mixture, modality_colours, palette
-from .map_figure import observed_box, pixel_size
+from .figures import UNKNOWN, display, hex_code, mixture, modality_colours, palette
+from .map_figure import observed_box, pixel_size, step_of, thinned
 from .page import rendered
 from .registration_views import rgb_of
 from .scene_options import ClassOptions
@@ -140,7 +140,7 @@ def notebook_map(
 
 
 def _of_classes(classes: xr.DataArray, legend: Sequence[ClassOptions]) -> Layer:
-    values = _thinned(classes).to_numpy()
+    values = thinned(classes, EDGE).to_numpy()
     present = set(np.unique(values).tolist())
     colours = palette({item.value: item.rgb for item in legend})[values]
     return Layer(
@@ -151,7 +151,7 @@ def _of_classes(classes: xr.DataArray, legend: Sequence[ClassOptions]) -> Layer:
 
 
 def _of_confidence(confidence: xr.DataArray) -> Layer:
-    values, scale = _thinned(confidence).to_numpy(), mpl.colormaps[RAMP]
+    values, scale = thinned(confidence, EDGE).to_numpy(), mpl.colormaps[RAMP]
     seen = np.isfinite(values)
     return Layer(
         name="confidence", picture=_rgba(scale(np.where(seen, values, 0))[..., :3], seen), colours={},
@@ -160,7 +160,7 @@ def _of_confidence(confidence: xr.DataArray) -> Layer:
 
 
 def _of_reliance(reliance: xr.DataArray) -> Layer:
-    shares = _thinned(reliance).to_numpy()
+    shares = thinned(reliance, EDGE).to_numpy()
     names = [str(name) for name in reliance["modality"].values]
     colours = dict(zip(names, modality_colours(len(names)), strict=True))
     return Layer(
@@ -171,12 +171,12 @@ def _of_reliance(reliance: xr.DataArray) -> Layer:
 
 
 def _of_trust(trust: xr.DataArray) -> Layer:
-    values = _thinned(trust).to_numpy()
+    values = thinned(trust, EDGE).to_numpy()
     present = set(np.unique(values).tolist())
     return Layer(
         name="trust", picture=_rgba(palette(FLAG_COLOURS)[values], values != Flag.UNOBSERVED),
         colours={
-            name: _hex(FLAG_COLOURS[flag])
+            name: hex_code(FLAG_COLOURS[flag])
             for flag, name in FLAG_NAMES.items() if flag in present
         },
         note="What is wrong with the input that each tile rests on.",
@@ -188,7 +188,7 @@ def _of_image(image: xr.DataArray, classes: xr.DataArray) -> Picture:
     if image.odc.geobox != classes.odc.geobox:
         raise PipelineError("found a background on another grid; wanted that of the prediction; reproject it")
     stacked = image if image.ndim == 3 else image.expand_dims("band")
-    values = _thinned(stacked.transpose(..., *image.odc.spatial_dims)).to_numpy().astype(np.float32)
+    values = thinned(stacked.transpose(..., *image.odc.spatial_dims), EDGE).to_numpy().astype(np.float32)
     return np.rint(255 * display(values, rgb=rgb_of(_band_names(stacked)))).astype(np.uint8)
 
 
@@ -200,19 +200,9 @@ def _band_names(image: xr.DataArray) -> list[str]:
     return [str(place) for place in (range(len(image)) if axis is None else axis.values)]
 
 
-def _thinned(layer: xr.DataArray) -> xr.DataArray:
-    """Return every so-manieth row and column, so that the longer edge is at most :data:`EDGE`; (..., y, x)."""
-    step = _step(layer)
-    return layer[..., ::step, ::step]
-
-
-def _step(layer: xr.DataArray) -> int:
-    return max(1, -(-max(layer.shape[-2:]) // EDGE))
-
-
 def _shown(picture: Picture, layer: xr.DataArray, classes: xr.DataArray) -> dict[str, Any]:
     """Return a picture and its size in pixels of the scene: tiles along the edges reach beyond it."""
-    scale = _step(layer) * (pixel_size(layer) / pixel_size(classes))
+    scale = step_of(layer, EDGE) * (pixel_size(layer) / pixel_size(classes))
     return {"source": _source(picture), "rows": picture.shape[0] * scale, "columns": picture.shape[1] * scale}
 
 
@@ -226,10 +216,6 @@ def _source(picture: Picture) -> str:
     buffer, kind = io.BytesIO(), "png" if picture.shape[-1] == 4 else "jpeg"
     Image.fromarray(picture).save(buffer, format=kind)
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _hex(rgb: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{part:02x}" for part in rgb)
 
 
 def _page(title: str, layers: Sequence[Layer], plan: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from numpy.typing import NDArray
 
-from ..figures import mixture, modality_colours, stretch_limits
+from ..figures import hex_code, mixture, modality_colours, stretch_limits
 
 Values = NDArray[np.float32]
 Colours = NDArray[np.uint8]
@@ -206,8 +206,3 @@ class Picture:
             (low, high), unit = self.limits[0], self.units[0]
             return {"kind": "ramp", "colours": ["#000000", "#ffffff"], "low": low, "high": high, "unit": unit}
         return {"kind": "bands", "entries": list(self.names)}
-
-
-def hex_code(rgb: tuple[int, int, int]) -> str:
-    """Return the code of a colour whose parts are 0 to 255."""
-    return "#{:02x}{:02x}{:02x}".format(*rgb)

@@ -4,22 +4,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
 from ...datasets.stack import IGNORE
-from ..figures import INK, modality_colours
+from ..figures import CLASS_COLOURS, INK, modality_colours
 from ..raster_kind import category_tags
 from ..registration_views import rgb_of
 from .before import position_before
 from .drawing import Drawing, Mixture, NamedValues, Picture, Ramp
 from .folder import SceneFiles
 from .rasters import LOOK, Raster
-
-#: Colours of values that nothing names, told apart by people with any colour vision (Okabe and Ito 2008).
-UNNAMED = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))
 
 #: A correction that an affine transform misses by more than this many pixels is said to be shown in part.
 TELLING = 0.5
@@ -227,4 +225,6 @@ def _labels(raster: Raster, classes: NamedValues | None) -> NamedValues:
 def _unnamed(raster: Raster) -> dict[int, tuple[int, int, int]]:
     values = raster.thinned(LOOK, nearest=True)
     found = np.unique(values[np.isfinite(values)]).astype(int)
-    return {int(value): UNNAMED[place % len(UNNAMED)] for place, value in enumerate(found) if 0 <= value < IGNORE}
+    colours = [mpl.colors.to_rgb(code) for code in CLASS_COLOURS]
+    parts = np.round(255 * np.array(colours)).astype(int).tolist()
+    return {int(value): tuple(parts[place % len(parts)]) for place, value in enumerate(found) if 0 <= value < IGNORE}

@@ -8,8 +8,8 @@ import numpy as np
 from affine import Affine
 from rasterio.warp import transform
 
-from ..figures import modality_colours
-from .drawing import NamedValues, Picture, Ramp, hex_code
+from ..figures import hex_code, modality_colours
+from .drawing import NamedValues, Picture, Ramp
 from .layers import Layer, ViewedScene
 from .rasters import Raster
 

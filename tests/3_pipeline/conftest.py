@@ -1,6 +1,7 @@
 """Fixtures of the pipeline's tests: small stacks, networks whose answers are known, and one trained run for all."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -191,3 +192,13 @@ def write_stack() -> Callable[..., AlignedStack]:
         )  # fmt: skip
 
     return write
+
+
+@pytest.fixture
+def own_files(embedded_scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder at work, with the embedded scene's files as a user's own: ``eo.tif``, ..., ``labels.tif``."""
+    for name, path in embedded_scene.paths.items():
+        shutil.copy(path, tmp_path / f"{name}.tif")
+    shutil.copy(embedded_scene.labels, tmp_path / "labels.tif")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -18,15 +18,6 @@ from equipoise.pipeline.stages import Run
 from equipoise.pipeline.validate import validate_inputs
 
 
-@pytest.fixture
-def scene(embedded_scene, tmp_path, monkeypatch):
-    for name, path in embedded_scene.paths.items():
-        shutil.copy(path, tmp_path / f"{name}.tif")
-    shutil.copy(embedded_scene.labels, tmp_path / "labels.tif")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def _init(*words):
     return CliRunner().invoke(app, ["init", "c.yaml", *map(str, words)])
 
@@ -34,31 +25,31 @@ def _init(*words):
 FILES = ("--eo", "eo.tif", "--sar", "sar.tif", "--ir", "ir.tif", "--labels", "labels.tif")
 
 
-def test_a_configuration_of_files_validates_and_cuts_patches(scene):
+def test_a_configuration_of_files_validates_and_cuts_patches(own_files):
     done = _init(*FILES, "--unit", "eo=reflectance", "--scale", "eo=0.0001", "--unit", "ir=kelvin", "--name", "mine")
     assert done.exit_code == 0, done.exception
-    config = load_config(scene / "c.yaml")
+    config = load_config(own_files / "c.yaml")
     assert validate_inputs(config) == ([], 1)
     assert {key: str(item.unit) for key, item in config.modalities.items()} == {
         "eo": "reflectance", "sar": "linear_power", "ir": "kelvin",
     }  # fmt: skip
     assert (config.name, config.modalities["eo"].scale) == ("mine", 0.0001)
     assert "forest" in [item.name for item in config.classes]
-    assert (scene / "c.yaml").read_text().count("# ") > 50
-    run = Run(config=config, folder=RunFolder.open(scene / "run"))
+    assert (own_files / "c.yaml").read_text().count("# ") > 50
+    run = Run(config=config, folder=RunFolder.open(own_files / "run"))
     run.do("coregister")
     record, _ = run.do("tile")
     assert all(count > 0 for count in record.figures["patches"].values())
 
 
-def test_patterns_stand_for_many_scenes(scene):
+def test_patterns_stand_for_many_scenes(own_files):
     for name in ("eo", "labels"):
         for number in (1, 2):
-            shutil.copy(scene / f"{name}.tif", scene / f"{name}_{number}.tif")
+            shutil.copy(own_files / f"{name}.tif", own_files / f"{name}_{number}.tif")
     done = _init("--modality", "optical=eo_*.tif", "--labels", "labels_{id}.tif", "--json")
     assert done.exit_code == 0, done.exception
     assert json.loads(done.stdout)["units"] == {"optical": "digital_number"}
-    assert validate_inputs(load_config(scene / "c.yaml")) == ([], 2)
+    assert validate_inputs(load_config(own_files / "c.yaml")) == ([], 2)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +68,11 @@ def test_patterns_stand_for_many_scenes(scene):
         (["--eo", "*_*.tif", "--labels", "labels.tif"], "once"),
     ],
 )
-def test_what_is_missing_or_wrong_is_said_without_asking(scene, words, told):
+def test_what_is_missing_or_wrong_is_said_without_asking(own_files, words, told):
     done = _init(*words)
     assert done.exit_code == 1
     assert told in str(done.exception)
-    assert not (scene / "c.yaml").exists()
+    assert not (own_files / "c.yaml").exists()
 
 
 def _labels(path, values, *, nodata=None, palette=None, **tags):
@@ -118,7 +109,7 @@ def test_other_rasters_are_no_labels(tmp_path, values):
         read_classes([_labels(tmp_path / "a.tif", values)])
 
 
-def test_what_the_files_do_not_tell_is_proposed_in_words_that_can_be_copied(scene):
+def test_what_the_files_do_not_tell_is_proposed_in_words_that_can_be_copied(own_files):
     with rasterio.open("labels.tif") as read:
         values, profile = read.read(1), {**read.profile, "nodata": 255}
     with rasterio.open("bare.tif", "w", **profile) as writer:
@@ -133,13 +124,13 @@ def test_what_the_files_do_not_tell_is_proposed_in_words_that_can_be_copied(scen
     assert "tells no unit" not in told
 
 
-def test_labels_of_other_scenes_are_refused(scene):
-    shutil.copy(scene / "eo.tif", scene / "eo_1.tif")
-    shutil.copy(scene / "labels.tif", scene / "labels_2.tif")
+def test_labels_of_other_scenes_are_refused(own_files):
+    shutil.copy(own_files / "eo.tif", own_files / "eo_1.tif")
+    shutil.copy(own_files / "labels.tif", own_files / "labels_2.tif")
     done = _init("--eo", "eo_*.tif", "--labels", "labels_*.tif")
     assert (done.exit_code, "the same ids" in str(done.exception)) == (1, True)
 
 
-def test_the_command_writes_yaml_that_reads_as_it_was(scene):
+def test_the_command_writes_yaml_that_reads_as_it_was(own_files):
     assert _init(*FILES).exit_code == 0
-    assert yaml.safe_load((scene / "c.yaml").read_text())["scenes"][0]["files"]["eo"] == "eo.tif"
+    assert yaml.safe_load((own_files / "c.yaml").read_text())["scenes"][0]["files"]["eo"] == "eo.tif"

@@ -1,7 +1,5 @@
 """The questions of `equipoise init` in a real terminal: wrong and empty answers, Ctrl-C, and the end of the input."""
 
-import shutil
-
 import numpy as np
 import pytest
 import rasterio
@@ -13,20 +11,12 @@ from equipoise.pipeline.templates import template_config
 from equipoise.pipeline.validate import validate_inputs
 
 
-@pytest.fixture
-def scene(embedded_scene, tmp_path):
-    for name, path in embedded_scene.paths.items():
-        shutil.copy(path, tmp_path / f"{name}.tif")
-    shutil.copy(embedded_scene.labels, tmp_path / "labels.tif")
-    return tmp_path
-
-
 def _written(folder):
     return sorted(path.name for path in folder.glob("*.yaml"))
 
 
-def test_right_answers_become_a_configuration_that_validates(scene):
-    with terminal("init", cwd=scene) as user:
+def test_right_answers_become_a_configuration_that_validates(own_files):
+    with terminal("init", cwd=own_files) as user:
         user.answer("Optical file", "eo.tif")
         user.answer("Radar file", "'sar.tif'")  # as files that are dragged into a terminal
         user.answer("Thermal file", "")
@@ -34,16 +24,16 @@ def test_right_answers_become_a_configuration_that_validates(scene):
         assert "'eo' tells no unit: values" in user.answer("Unit of eo [reflectance]", "")
         user.answer("Scale of eo, from values to reflectance [", "")
         code, said = user.end()
-    assert (code, _written(scene)) == (0, ["config.yaml"])
+    assert (code, _written(own_files)) == (0, ["config.yaml"])
     assert "equipoise run config.yaml" in said
-    config = load_config(scene / "config.yaml")
+    config = load_config(own_files / "config.yaml")
     assert list(config.modalities) == ["eo", "sar"]
     assert config.modalities["eo"].unit == "reflectance"
     assert validate_inputs(config) == ([], 1)
 
 
-def test_wrong_answers_are_said_at_once_and_asked_for_again(scene):
-    with terminal("init", cwd=scene) as user:
+def test_wrong_answers_are_said_at_once_and_asked_for_again(own_files):
+    with terminal("init", cwd=own_files) as user:
         user.answer("Optical file", "oe.tif")
         assert "oe.tif: found no file" in user.answer("Optical file", "labels.txt")
         assert "labels.txt: found no file" in user.answer("Optical file", "eo.tif")
@@ -61,7 +51,7 @@ def test_wrong_answers_are_said_at_once_and_asked_for_again(scene):
         user.answer("Scale of ir", "")
         code, _ = user.end()
     assert code == 0
-    units = {key: str(item.unit) for key, item in load_config(scene / "config.yaml").modalities.items()}
+    units = {key: str(item.unit) for key, item in load_config(own_files / "config.yaml").modalities.items()}
     assert units == {"eo": "reflectance", "ir": "kelvin"}
 
 
@@ -96,8 +86,8 @@ def test_no_file_at_all_becomes_a_template(tmp_path):
     assert load_config(tmp_path / "config.yaml").classes == template_config("chips").classes
 
 
-def test_no_labels_lead_to_a_model_and_back(scene, trained_run):
-    with terminal("init", "--unit", "eo=reflectance", "--eo", "eo.tif", cwd=scene) as user:
+def test_no_labels_lead_to_a_model_and_back(own_files, trained_run):
+    with terminal("init", "--unit", "eo=reflectance", "--eo", "eo.tif", cwd=own_files) as user:
         user.answer("Labels", "")
         user.answer("Model folder", "nowhere")
         user.answer("Model folder", trained_run.root)
@@ -106,7 +96,7 @@ def test_no_labels_lead_to_a_model_and_back(scene, trained_run):
         user.answer("Model folder", trained_run.root / "model")
         code, said = user.end()
     assert code == 0, said
-    assert load_config(scene / "config.yaml").predict.model == trained_run.root / "model"
+    assert load_config(own_files / "config.yaml").predict.model == trained_run.root / "model"
 
 
 def test_a_table_of_chips_wants_patterns(tmp_path):
@@ -121,15 +111,15 @@ def test_a_table_of_chips_wants_patterns(tmp_path):
 
 @pytest.mark.parametrize(("key", "code", "words"), [(CTRL_C, 130, "interrupted"), (END, 1, "the end of the input")])
 @pytest.mark.parametrize("answered", [0, 1])
-def test_who_stops_at_a_question_finds_nothing_written(scene, key, code, words, answered):
-    with terminal("init", cwd=scene) as user:
+def test_who_stops_at_a_question_finds_nothing_written(own_files, key, code, words, answered):
+    with terminal("init", cwd=own_files) as user:
         for _ in range(answered):
             user.answer("Optical file", "eo.tif")
         user.wait_at("Radar file" if answered else "Optical file")
         user.type(key)
         found, said = user.end()
     told = [line for line in said.splitlines() if line.strip("^C ")]
-    assert (found, len(told), _written(scene)) == (code, 1, [])
+    assert (found, len(told), _written(own_files)) == (code, 1, [])
     assert words in told[0]
     assert "nothing was written" in told[0]
 

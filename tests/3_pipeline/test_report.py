@@ -15,7 +15,7 @@ from equipoise.datasets.ground import CLASS_COLORS
 from equipoise.pipeline import alternatives
 from equipoise.pipeline.aligned_styles import QUALITY_COLOURS
 from equipoise.pipeline.config import load_config
-from equipoise.pipeline.figures import MODALITY_COLOURS
+from equipoise.pipeline.figures import CLASS_COLOURS, MODALITY_COLOURS
 from equipoise.pipeline.registration_page import write_registration_page
 from equipoise.pipeline.report import write_report
 from equipoise.pipeline.report_methods import SOURCES, methods
@@ -166,6 +166,7 @@ def test_colours_are_told_apart_with_any_colour_vision(lacking):
         "trust": [tuple(part / 255 for part in rgb) for rgb in FLAG_COLOURS.values()],
         "quality": [tuple(part / 255 for part in rgb) for rgb in QUALITY_COLOURS.values()],
     }
+    legends["classes without a colour"] = [to_rgb(colour) for colour in CLASS_COLOURS]
     legends["embedded scene"] = [to_rgb(colour) for colour in CLASS_COLORS]
     for name in ("demo", "landcover", "flood", "chips", "terramesh"):
         legends[name] = [to_rgb(item["color"]) for item in template_record(name)["classes"]]
