@@ -82,6 +82,7 @@ class FusionTask(L.LightningModule):
         super().__init__()
         require(total_steps >= 1, f"{total_steps} total steps", "at least 1", "check epochs and batch size")
         _check_encoders(network, strategy)
+        strategy.attach(network)
         self.network = network
         self.loss = loss
         self.strategy = strategy
@@ -134,6 +135,7 @@ class FusionTask(L.LightningModule):
                 network=self.network, features=features, available=available, logits=logits,
                 target=batch[self.target], criterion=self._criterion, generator=generator,
                 progress=self.global_step / self.total_steps, condition=batch.get("condition"),
+                batch=batch,
             )  # fmt: skip
             loss = self.strategy.loss(step, task_loss)
         self.latest_loss = task_loss.detach()
@@ -190,7 +192,8 @@ class FusionTask(L.LightningModule):
         """Return AdamW and its schedule, stepped once per optimiser step."""
         encoders = [item for encoder in self.network.modality_encoders() for item in encoder.parameters()]
         own = {id(parameter) for parameter in encoders}
-        groups: list[dict[str, Any]] = [{"params": [item for item in self.network.parameters() if id(item) not in own]}]
+        rest = [*self.network.parameters(), *self.strategy.parameters()]
+        groups: list[dict[str, Any]] = [{"params": [item for item in rest if id(item) not in own]}]
         if encoders:
             groups.append({"params": encoders, "lr": self.learning_rate * self.strategy.encoder_rate})
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)

@@ -25,6 +25,11 @@ class Composite(Strategy):
         self.encoder_rate = min((part.encoder_rate for part in parts), default=1.0)
         self.watches = frozenset[str]().union(*(part.watches for part in parts))
 
+    def attach(self, network: FusionUNet) -> None:
+        """Let every part build what it learns itself."""
+        for part in self._strategies():
+            part.attach(network)
+
     def begin_epoch(self, network: FusionUNet, *, progress: float) -> None:
         """Let every part prepare the network."""
         for part in self._strategies():

@@ -1,7 +1,7 @@
 """Strategy: what a balancing method may decide about a training."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,6 +36,9 @@ class Step:
         Share of the training that is done, 0 to 1.
     condition
         int64 (batch,): which degradation each sample met, 0 for none; None where it is not known.
+    batch
+        What the step was given, for strategies that read more of it than the network does: ``image`` and ``valid`` hold
+        every modality that the patches have, also those that the network lacks.
     """
 
     network: ThreeSteps
@@ -47,6 +50,7 @@ class Step:
     generator: torch.Generator
     progress: float
     condition: Tensor | None = None
+    batch: Mapping[str, Any] = field(default_factory=dict)
 
     def decode(self, available: Tensor, *, features: Features | None = None) -> Tensor:
         """Return the logits, float32, from other modalities, bool (batch, modality), or from changed features."""
@@ -57,8 +61,9 @@ class Step:
 class Strategy(nn.Module):
     """A balancing method; every decision that it does not make is that of plain training.
 
-    What it must remember from step to step lies in buffers, which are saved and restored with the network. The
-    ``network`` that its methods are given is a :class:`~equipoise.models.three_steps.ThreeSteps`.
+    What it must remember from step to step lies in buffers, which are saved and restored with the network. What it
+    learns itself lies in parameters, which the optimiser trains beside the network's. The ``network`` that its methods
+    are given is a :class:`~equipoise.models.three_steps.ThreeSteps`.
     """
 
     #: Learning rate of the encoders as a share of that of the rest.
@@ -72,6 +77,9 @@ class Strategy(nn.Module):
 
     #: What validation shall measure for :meth:`observe`: ``share`` and ``information``, or nothing.
     watches: frozenset[str] = frozenset()
+
+    def attach(self, network: Any) -> None:
+        """Build what the strategy learns itself, to fit the network; called once, before the optimiser is made."""
 
     def begin_epoch(self, network: Any, *, progress: float) -> None:
         """Prepare the network for an epoch; ``progress`` is the share of the training that is done, 0 to 1."""

@@ -311,3 +311,21 @@ def test_schedule_warms_up_and_ends_at_zero():
 def test_steps_are_counted():
     with pytest.raises(ModelError, match="0 total steps"):
         _task(total_steps=0)
+
+
+def test_what_a_strategy_learns_itself_is_trained_beside_the_network(tmp_path):
+    class Scale(Strategy):
+        """Learns one number, of the width that the network has."""
+
+        def attach(self, network):
+            self.scale = torch.nn.Parameter(torch.ones(network.spec.decoder_channels[0]))
+
+        def loss(self, step, loss):
+            assert set(step.batch["image"]) == set(MODALITIES)
+            return loss + self.scale.square().sum()
+
+    scale = Scale()
+    task = _task(strategy=Composite([SubsetSampling(), scale]))
+    _trainer(tmp_path, 1).fit(task, _loader())
+    assert scale.scale.shape == (8,)
+    assert (scale.scale < 1).all()
