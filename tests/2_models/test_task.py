@@ -326,6 +326,6 @@ def test_what_a_strategy_learns_itself_is_trained_beside_the_network(tmp_path):
 
     scale = Scale()
     task = _task(strategy=Composite([SubsetSampling(), scale]))
-    _trainer(tmp_path, 1).fit(task, _loader())
+    _trainer(tmp_path, 1).fit(task, _loader(), _loader())
     assert scale.scale.shape == (8,)
     assert (scale.scale < 1).all()
