@@ -137,27 +137,52 @@ class Modality:
         return np.stack([band.to_network(layer) for band, layer in zip(self.bands, working, strict=True)])
 
 
+#: Decibels under the scale of optics, 1e-4: noise down to -100 dB.
+_LARGEST_SCALED_DB = 0.01
+
+#: Where the files of two sensors were exchanged, decibels lie under the unit of optics.
+_EXCHANGED = "these look like backscatter in dB: were the files of two sensors exchanged?"
+
+
 def implausible_unit(unit: Unit, values: Sequence[float] | NDArray[np.float32]) -> str | None:
     """Say why ``values`` (valid samples in ``unit``, any shape) cannot be of that unit, or None if they can.
 
     The bounds are those of physics, not of taste: power and amplitude are never negative, decibels of
-    natural surfaces are not all positive, the Earth's surface is between 150 K and 400 K.
+    natural surfaces are not all positive, the Earth's surface is between 150 K and 400 K, and reflectance is not
+    negative everywhere.
     """
     array = np.asarray(values, dtype=np.float64)
     array = array[np.isfinite(array)]
     if array.size == 0:
         return None
-    low, high = float(array.min()), float(array.max())
-    middle = float(np.median(array))
-    found = f"values {low:.4g} to {high:.4g}, median {middle:.4g}"
+    low, high, middle = float(array.min()), float(array.max()), float(np.median(array))
+    found = f"values {_told(low, unit)} to {_told(high, unit)}, median {_told(middle, unit)}"
     if unit in (Unit.LINEAR_POWER, Unit.AMPLITUDE) and low < 0:
         return f"{found}; {unit} is never negative (these look like dB: declare `unit: db`)"
     if unit is Unit.DB and (low >= 0 or middle > 30):
-        return f"{found}; backscatter in dB is mostly negative (declare `unit: linear_power`, `amplitude` or a scale)"
+        return (
+            f"{found}; backscatter in dB is mostly negative (declare `unit: linear_power`, `amplitude` or a scale; "
+            "were the files of two sensors exchanged?)"
+        )
     if unit is Unit.KELVIN and not 150 <= middle <= 400:
         return f"{found}; a surface temperature is 150 to 400 K (declare the scale and offset of the product)"
-    if unit is Unit.REFLECTANCE and 0 < max(abs(low), abs(high)) < LEAST_REFLECTANCE:
+    if unit is Unit.REFLECTANCE:
+        return _implausible_reflectance(found, low, middle, high)
+    return None
+
+
+def _implausible_reflectance(found: str, low: float, middle: float, high: float) -> str | None:
+    largest = max(abs(low), abs(high))
+    if middle < -0.3 or (middle < 0 and largest < _LARGEST_SCALED_DB):
+        return f"{found}; reflectance is about 0 to 1 ({_EXCHANGED})"
+    if 0 < largest < LEAST_REFLECTANCE:
         return f"{found}; no surface is that dark everywhere: the scale was applied before (declare `scale: 1`)"
-    if unit is Unit.REFLECTANCE and middle > 2:
+    if middle > 2:
         return f"{found}; reflectance is about 0 to 1 (declare the product's scale, for Sentinel-2 `scale: 0.0001`)"
     return None
+
+
+def _told(value: float, unit: Unit) -> str:
+    # What is above the limit was cut to it when it became power: it is not what the file holds.
+    clipped = unit is Unit.DB and value >= 0.999 * DB_LIMIT
+    return f"{DB_LIMIT:g} or more" if clipped else f"{value:.4g}"

@@ -1,5 +1,6 @@
 """What a file's values look like, where the file tells no unit: a proposal, and never more than that."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ from ..datasets.scene import Scene
 from .file_modality import LOOK, POLARISATIONS
 
 #: Names that tell what sort of sensor it is.
-_RADAR, _THERMAL, _OPTICAL = {"sar", "radar"}, {"ir", "tir", "thermal"}, {"eo", "optical", "msi"}
+_RADAR = {"sar", "radar"}
+_THERMAL = {"ir", "tir", "thermal"}
+_OPTICAL = {"eo", "optical", "msi"}
 
 #: Reflectance of bright cloud and of sun glint in the mirror direction.
 _MOST_REFLECTANCE = 1.6
@@ -54,16 +57,21 @@ def looks_of(scene: Scene, name: str) -> Looks:
     scene
         A plain raster, opened as digital numbers; the middle of it is read.
     name
-        Of the modality; with the names of the bands it tells optical, radar and thermal apart.
+        Of the modality, or of the file: words in it, and the names of the bands, tell optical, radar and thermal apart.
     """
-    middle = [slice(max(0, edge // 2 - LOOK), edge // 2 + LOOK) for edge in scene.geobox.shape]
-    values = _scaled(scene, scene.read((middle[0], middle[1])))
+    values = _scaled(scene, middle_of(scene))
     values = values[np.isfinite(values)]
     if not values.size:
         return Looks(low=float("nan"), high=float("nan"), unit=None)
     low, high = (float(edge) for edge in np.percentile(values, (1, 99)))
     unit, scale = _unit(_kind(scene, name), low, high, float(values.max()))
     return Looks(low=low, high=high, unit=unit, scale=scale)
+
+
+def middle_of(scene: Scene) -> NDArray[np.float32]:
+    """Read the middle of a scene, float32 (band, y, x) in its working units."""
+    rows, columns = (slice(max(0, edge // 2 - LOOK), edge // 2 + LOOK) for edge in scene.geobox.shape)
+    return scene.read((rows, columns))
 
 
 def _scaled(scene: Scene, layers: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,8 +87,9 @@ def _scaled(scene: Scene, layers: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _kind(scene: Scene, name: str) -> str:
     polarised = all(band.lower() in POLARISATIONS for band in scene.modality.band_names)
+    words = set(re.findall("[a-z]+", name.lower()))
     for kind, names in (("radar", _RADAR), ("thermal", _THERMAL), ("optical", _OPTICAL)):
-        if name.lower() in names or (kind == "radar" and polarised):
+        if words & names or (kind == "radar" and polarised):
             return kind
     return "other"
 

@@ -12,6 +12,7 @@ from ..datasets.product import Product, grid_of
 from ..datasets.quality import Quality
 from ..datasets.scene import Scene
 from .file_modality import product_of
+from .init_units import looks_of
 from .verification import verify_checksums
 
 #: Largest edge in pixels of the window whose pixels are looked at.
@@ -75,6 +76,15 @@ def _describe(path: Path, modality: Modality) -> Iterator[str]:
     yield f"  grid        {grid.shape.x} x {grid.shape.y} px of {abs(grid.affine.a):.6g} {unit}, {crs}"
     yield f"  acquired    {scene.acquired or 'not told'}"
     yield from _pixels(scene)
+    if all(band.unit is Unit.DIGITAL_NUMBER for band in modality.bands):
+        yield from _proposal(scene, path.stem)
+
+
+def _proposal(scene: Scene, name: str) -> Iterator[str]:
+    looks = looks_of(scene, name)
+    if looks.unit is not None:
+        scale = "" if looks.scale is None else f", scale: {looks.scale:g}"
+        yield f"  unit        not told by the file; {looks.range} may be {looks.unit} (unit: {looks.unit}{scale})"
 
 
 def _pixels(scene: Scene) -> Iterator[str]:

@@ -10,7 +10,7 @@ import torch
 
 from ..datasets.stack import AlignedStack
 from ..models.inference_form import inference_form
-from ..models.receptive_field import receptive_field
+from ..models.receptive_field import ReceptiveField, receptive_field
 from .area import scene_area
 from .errors import PipelineError
 from .predict import Predictor, check_bands, reliance_precision
@@ -57,7 +57,7 @@ def predict_scenes(
     check_precision(reliance_precision(options, predictor.device), predictor.device)
     # For the maps alone: whatever describes the model describes it as it was trained.
     mapper = replace(predictor, network=inference_form(predictor.network))
-    context = context_figures(mapper, options)
+    context = context_figures(mapper, options, seams=any(max(stack.geobox.shape) > options.tile for stack in stacks))
     outputs: list[Path] = []
     figures: dict[str, Any] = {}
     for given in stacks:
@@ -86,8 +86,11 @@ def predict_scenes(
     }
 
 
-def context_figures(predictor: Predictor, options: PredictOptions) -> dict[str, Any]:
-    """Compare how far the network looks with how far windows reach beyond what is used of them."""
+def context_figures(predictor: Predictor, options: PredictOptions, *, seams: bool = True) -> dict[str, Any]:
+    """Compare how far the network looks with how far windows reach beyond what is used of them.
+
+    ``seams`` says whether any scene takes more than one window: elsewhere there is nothing to warn of.
+    """
     edge = min(256, max(64, options.tile // 64 * 64))
     generator = torch.Generator().manual_seed(0)
     noise = {
@@ -100,14 +103,25 @@ def context_figures(predictor: Predictor, options: PredictOptions) -> dict[str, 
         "radius_px": field.radius, "reaches_border": field.reaches_border, "halo_px": options.chosen_halo,
         "margin_px": margin, "beyond_margin": round(field.beyond(margin), 6),
     }  # fmt: skip
-    if figures["beyond_margin"] > MOST_BEYOND:
+    if seams and figures["beyond_margin"] > MOST_BEYOND:
         log.warning(
             "the network takes %.0f %% of an answer from farther than the %d px that windows reach beyond their cores: "
-            "neighbouring windows may differ; raise `predict.overlap`", 100 * field.beyond(margin), margin,
+            "neighbouring windows may differ; %s", 100 * field.beyond(margin), margin, _wider(field, options),
         )  # fmt: skip
     elif field.reaches_border or field.radius > options.chosen_halo:
         log.info("the network looks %d px far: with a halo that wide, windows would not differ at all", field.radius)
     return figures
+
+
+def _wider(field: ReceptiveField, options: PredictOptions) -> str:
+    """Say which windows would reach far enough for all but :data:`MOST_BEYOND` of an answer, if any of them do."""
+    margin = next(d for d in range(len(field.influence)) if field.beyond(d) <= MOST_BEYOND)
+    for tile in (options.tile, 2 * options.tile):
+        overlap = tile - (tile - 2 * margin) // options.reliance_tile * options.reliance_tile
+        if overlap <= tile // 2:
+            size = "" if tile == options.tile else f"`predict.tile: {tile}` and "
+            return f"with {size}`predict.overlap: {overlap}` it would be at most {100 * MOST_BEYOND:.0f} %"
+    return f"it looks {field.radius} px far: raise `predict.tile` and `predict.overlap`"
 
 
 def _covered(stack: AlignedStack) -> str:

@@ -31,15 +31,16 @@ def validate(config: ConfigFile, json: Json = False) -> None:
     from .nearest import with_nearest_file
     from .validate import validate_inputs
 
-    found, scenes = validate_inputs(load_config(config))
-    problems = [with_nearest_file(problem) for problem in found]
+    found = validate_inputs(load_config(config))
+    problems = [with_nearest_file(problem) for problem in found.problems]
     if json or not problems:
-        record = {"config": config, "scenes": scenes, "problems": problems}
-        answer([f"{config}: {scenes} scene(s), nothing wrong found"], record, as_json=json)
+        record = {"config": config, "scenes": found.scenes, "problems": problems, "notes": found.notes}
+        lines = [f"note: {note}" for note in found.notes]
+        answer([*lines, f"{config}: {found.scenes} scene(s), nothing wrong found"], record, as_json=json)
     if not problems:
         return
     if not json:
         for problem in problems:
             typer.echo(problem, err=True)
-        typer.echo(f"{config}: {len(problems)} problem(s) in {scenes} scene(s)", err=True)
+        typer.echo(f"{config}: {len(problems)} problem(s) in {found.scenes} scene(s)", err=True)
     raise typer.Exit(1)

@@ -1,5 +1,8 @@
 """Validation: every input opened and checked before anything runs."""
 
+from collections import Counter
+from dataclasses import dataclass, field
+
 from ..datasets.errors import DatasetError
 from ..datasets.integrity import verify_product
 from ..datasets.labels import read_labels
@@ -10,10 +13,30 @@ from .coregister_scenes import open_modality, reference_grid, require_overlap
 from .errors import PipelineError
 from .progress import track
 from .scenes import SceneFiles, resolve_scenes
+from .unit_notes import unit_notes
 
 
-def validate_inputs(config: Config) -> tuple[list[str], int]:
-    """Return what is wrong with the inputs of a configuration, one line each, and the number of scenes.
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What was found.
+
+    Attributes
+    ----------
+    scenes
+        Their number.
+    problems
+        What is wrong, a line each.
+    notes
+        What is allowed and looks like a slip, a line each; a note that holds for several scenes names the first.
+    """
+
+    scenes: int
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def validate_inputs(config: Config) -> Validation:
+    """Open all inputs of a configuration and say what is wrong with them.
 
     Every raster is opened, its bands, CRS, units and overlap are checked, and all of its bytes are compared with its
     checksums or decoded, so that damage is found here and not hours later.
@@ -21,21 +44,31 @@ def validate_inputs(config: Config) -> tuple[list[str], int]:
     try:
         scenes = resolve_scenes(config)
     except PipelineError as error:
-        return [str(error)], len(config.scenes)
+        return Validation(scenes=len(config.scenes), problems=[str(error)])
     problems: list[str] = []
     if config.predict.aoi is not None:
         try:
             read_area(config.predict.aoi)
         except PipelineError as error:
             problems.append(str(error))
+    notes: dict[str, str] = {}
+    others: Counter[str] = Counter()
     for scene in track(scenes, "validate", total=len(scenes)):
-        problems.extend(_problems(scene, config))
-    return problems, len(scenes)
+        opened: dict[str, Scene] = {}
+        found = _problems(scene, config, opened)
+        problems.extend(found)
+        for name, note in [] if found else unit_notes(scene, opened, config):
+            others[name] += 1
+            notes.setdefault(name, f"scene '{scene.name}': {name} {note}")
+    told = [
+        text + (f" (and so in {others[name] - 1} more)" if others[name] > 1 else "") for name, text in notes.items()
+    ]
+    return Validation(scenes=len(scenes), problems=problems, notes=told)
 
 
-def _problems(files: SceneFiles, config: Config) -> list[str]:
+def _problems(files: SceneFiles, config: Config, opened: dict[str, Scene]) -> list[str]:
+    """Return what is wrong with a scene; ``opened`` receives its sensors."""
     problems: list[str] = []
-    opened: dict[str, Scene] = {}
     for name, source in files.files.items():
         try:
             for path in source.inputs:

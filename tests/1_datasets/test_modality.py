@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from equipoise.datasets.modality import POWER_FLOOR, Band, Modality, Unit, implausible_unit
+from equipoise.datasets.modality import DB_LIMIT, POWER_FLOOR, Band, Modality, Unit, implausible_unit
 
 DECIBELS = np.array([-30.0, -17.5, -8.0, 0.0, 6.0])
 POWER = 10.0 ** (DECIBELS / 10.0)
@@ -79,6 +79,9 @@ def test_a_modality_converts_band_by_band():
         (Unit.KELVIN, [14000.0, 15000.0], "scale and offset"),
         (Unit.KELVIN, [12.0, 31.0], "150 to 400 K"),
         (Unit.REFLECTANCE, [300.0, 2800.0], "scale: 0.0001"),
+        (Unit.REFLECTANCE, DECIBELS, "exchanged"),
+        (Unit.REFLECTANCE, np.multiply(DECIBELS, 1e-4), "exchanged"),
+        (Unit.DB, [200.0, 300.0], "exchanged"),
     ],
 )
 def test_units_that_physics_rules_out_are_told_with_a_remedy(unit, values, advice):
@@ -103,6 +106,11 @@ def test_units_that_physics_rules_out_are_told_with_a_remedy(unit, values, advic
 )
 def test_plausible_and_empty_samples_pass(unit, values):
     assert implausible_unit(unit, np.asarray(values, np.float32)) is None
+
+
+def test_decibels_that_became_no_power_are_not_told_as_if_the_file_held_them():
+    reason = implausible_unit(Unit.DB, np.array([90.0, DB_LIMIT, DB_LIMIT], np.float32))
+    assert reason.startswith("values 90 to 350 or more, median 350 or more;")
 
 
 def test_a_band_is_a_frozen_value():

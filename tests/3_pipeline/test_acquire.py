@@ -24,7 +24,7 @@ from equipoise.pipeline.acquire import acquire
 from equipoise.pipeline.acquire_options import AcquireOptions
 from equipoise.pipeline.acquire_summary import acquired
 from equipoise.pipeline.config import load_config
-from equipoise.pipeline.validate import validate_inputs
+from equipoise.pipeline.validate import Validation, validate_inputs
 
 COMMAND = Path(sys.executable).with_name("equipoise")
 JULY = "2021-07-01/2021-07-31"
@@ -292,8 +292,7 @@ def test_the_configuration_continues_once_classes_are_declared(archive, area, tm
         {"value": 0, "name": "dry", "color": "#000000"}, {"value": 1, "name": "wet", "color": "#0000ff"},
     ]  # fmt: skip
     result.config.write_text(yaml.safe_dump(record))
-    problems, scenes = validate_inputs(load_config(result.config))
-    assert (problems, scenes) == ([], 2)
+    assert validate_inputs(load_config(result.config)) == Validation(scenes=2)
     # The user's edits stay; what has changed goes beside them.
     second = _acquire(area, archive.write_static(), out, limit=1)
     assert second.config == out / "config.new.yaml"

@@ -15,7 +15,7 @@ from equipoise.pipeline.errors import ConfigError
 from equipoise.pipeline.init_classes import read_classes
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import Run
-from equipoise.pipeline.validate import validate_inputs
+from equipoise.pipeline.validate import Validation, validate_inputs
 
 
 def _init(*words):
@@ -29,7 +29,7 @@ def test_a_configuration_of_files_validates_and_cuts_patches(own_files):
     done = _init(*FILES, "--unit", "eo=reflectance", "--scale", "eo=0.0001", "--unit", "ir=kelvin", "--name", "mine")
     assert done.exit_code == 0, done.exception
     config = load_config(own_files / "c.yaml")
-    assert validate_inputs(config) == ([], 1)
+    assert validate_inputs(config) == Validation(scenes=1)
     assert {key: str(item.unit) for key, item in config.modalities.items()} == {
         "eo": "reflectance", "sar": "linear_power", "ir": "kelvin",
     }  # fmt: skip
@@ -49,7 +49,11 @@ def test_patterns_stand_for_many_scenes(own_files):
     done = _init("--modality", "optical=eo_*.tif", "--labels", "labels_{id}.tif", "--json")
     assert done.exit_code == 0, done.exception
     assert json.loads(done.stdout)["units"] == {"optical": "digital_number"}
-    assert validate_inputs(load_config(own_files / "c.yaml")) == ([], 2)
+    found = validate_inputs(load_config(own_files / "c.yaml"))
+    assert (found.scenes, found.problems) == (2, [])
+    (note,) = found.notes
+    assert "optical is declared as digital_number" in note
+    assert "(and so in 1 more)" in note
 
 
 @pytest.mark.parametrize(

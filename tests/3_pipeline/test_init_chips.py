@@ -12,7 +12,7 @@ from equipoise.pipeline.errors import ConfigError
 from equipoise.pipeline.init_table import read_table_classes
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import Run
-from equipoise.pipeline.validate import validate_inputs
+from equipoise.pipeline.validate import Validation, validate_inputs
 
 CHIPS = ("--eo", "chips/eo/*.tif", "--sar", "chips/sar/{id}.tif", "--unit", "eo=reflectance")
 TABLE = ("--labels", "chips/labels.csv")
@@ -46,7 +46,7 @@ def test_chips_with_a_table_become_a_configuration_that_cuts_patches(place, task
     config = load_config(place / "c.yaml")
     assert (config.task, config.tile.patch_size, config.coregister.method) == ("classification", 32, "none")
     assert [(item.value, item.name) for item in config.classes] == [(0, "bare"), (1, "grass"), (2, "wet")]
-    assert validate_inputs(config) == ([], 30)
+    assert validate_inputs(config) == Validation(scenes=30)
     run = Run(config=config, folder=RunFolder.open(place / "run"))
     run.do("coregister")
     record, _ = run.do("tile")

@@ -9,7 +9,7 @@ from equipoise.pipeline.cli import app
 from equipoise.pipeline.config import load_config
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import Run
-from equipoise.pipeline.validate import validate_inputs
+from equipoise.pipeline.validate import Validation, validate_inputs
 
 UNITS = ("--unit", "eo=reflectance", "--unit", "ir=kelvin")
 
@@ -38,7 +38,7 @@ def test_the_configuration_validates_and_maps(own_files, model):
     assert done.exit_code == 0, done.exception
     assert "it also knows ir" in done.stdout
     config = load_config(own_files / "c.yaml")
-    assert validate_inputs(config) == ([], 1)
+    assert validate_inputs(config) == Validation(scenes=1)
     run = Run(config=config, folder=RunFolder.open(own_files / "run"))
     run.do("coregister")
     run.do("predict")

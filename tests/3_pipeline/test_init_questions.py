@@ -8,7 +8,7 @@ from terminal import CTRL_C, END, terminal
 from equipoise.datasets.chips import write_chips
 from equipoise.pipeline.config import load_config
 from equipoise.pipeline.templates import template_config
-from equipoise.pipeline.validate import validate_inputs
+from equipoise.pipeline.validate import Validation, validate_inputs
 
 
 def _written(folder):
@@ -29,7 +29,7 @@ def test_right_answers_become_a_configuration_that_validates(own_files):
     config = load_config(own_files / "config.yaml")
     assert list(config.modalities) == ["eo", "sar"]
     assert config.modalities["eo"].unit == "reflectance"
-    assert validate_inputs(config) == ([], 1)
+    assert validate_inputs(config) == Validation(scenes=1)
 
 
 def test_wrong_answers_are_said_at_once_and_asked_for_again(own_files):

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -197,7 +198,22 @@ def test_the_stage_says_how_far_the_network_looks(stack, predictor, tmp_path, ca
     narrow = OPTIONS.model_copy(update={"overlap": 16, "tile": 64})
     _, figures = predict_scenes([stack], predictor, options=narrow, informative={}, folder=tmp_path, resume="two")
     assert figures["context"]["beyond_margin"] > 0.05
-    assert "neighbouring windows may differ; raise `predict.overlap`" in caplog.text
+    # Windows as advised reach far enough, and then nothing is said.
+    advised = {key: int(value) for key, value in re.findall(r"`predict\.(tile|overlap): (\d+)`", caplog.text)}
+    assert "overlap" in advised
+    caplog.clear()
+    followed = PredictOptions.model_validate(narrow.model_dump() | advised)
+    _, figures = predict_scenes([stack], predictor, options=followed, informative={}, folder=tmp_path, resume="three")
+    assert figures["context"]["beyond_margin"] <= 0.05
+    assert not caplog.records
+
+
+def test_a_scene_of_one_window_has_no_seams_to_warn_of(stack, predictor, tmp_path, caplog):
+    one = OPTIONS.model_copy(update={"overlap": 0, "tile": 256, "reliance_tile": 16})
+    assert max(stack.geobox.shape) <= 256
+    _, figures = predict_scenes([stack], predictor, options=one, informative={}, folder=tmp_path, resume="one")
+    assert figures["context"]["beyond_margin"] > 0.05
+    assert not caplog.records
 
 
 def test_a_file_that_breaks_off_is_named_and_no_thread_is_left(write_stack, predictor, tmp_path):

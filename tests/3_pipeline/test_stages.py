@@ -12,7 +12,7 @@ from equipoise.pipeline.config import load_config
 from equipoise.pipeline.errors import ConfigError, PipelineError, RunFolderError
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import ALL_STAGES, Run
-from equipoise.pipeline.validate import validate_inputs
+from equipoise.pipeline.validate import Validation, validate_inputs
 
 DONE = ("coregister", "tile", "train", "evaluate", "predict")
 
@@ -237,4 +237,4 @@ def test_the_evaluation_measures_every_subset(trained_run):
 
 
 def test_good_inputs_have_no_problem(bind):
-    assert validate_inputs(bind().config) == ([], 1)
+    assert validate_inputs(bind().config) == Validation(scenes=1)
