@@ -28,6 +28,7 @@ from .errors import PipelineError
 from .progress import track
 from .run_folder import fingerprint
 from .scene_options import ClassOptions
+from .split_balance import lopsided
 from .stage_options import TileOptions
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ def tile(
         georeferenced=positioned == {True},
     )
     _require_every_split(index)
+    for line in lopsided(index, classes):
+        log.warning("%s", line)
     by_name = {stack.name: stack for stack in stacks}
     training = training_statistics(index, by_name, modalities)
     scenes = None
