@@ -47,3 +47,24 @@ def useless_words(evaluation: Mapping[str, Any]) -> str | None:
         f"Not worth looking at: mean IoU {fusion:.3f} on the test split is no better than always answering the most "
         f"frequent class of the training ({constant:.3f}). It needs more labels, or other places"
     )
+
+
+def undecided_words(evaluation: Mapping[str, Any]) -> str | None:
+    """Say that the test split cannot tell whether what a map rests on helps it, where it is so.
+
+    Parameters
+    ----------
+    evaluation
+        As :func:`~equipoise.pipeline.evaluate.evaluate` gives it.
+
+    Returns
+    -------
+    A sentence; None where the utilization of the sensors is above its noise.
+    """
+    used = evaluation["utilization"]["brier"]
+    if not used["indeterminate"]:
+        return None
+    return (
+        f"Whether a sensor makes its answers better cannot be told: on {used['samples']} test patches no sensor's use is "
+        "above the noise."
+    )

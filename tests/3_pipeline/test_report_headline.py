@@ -3,6 +3,7 @@
 import pytest
 
 from equipoise.pipeline.report_headline import headline, joined_words, sensor_words
+from equipoise.pipeline.verdict import undecided_words
 
 UNITS = {"eo": "reflectance", "sar": "db", "ir": "kelvin", "height": "metre", "odd": "digital_number"}
 
@@ -115,3 +116,11 @@ def test_what_is_told_of_some_scenes_says_of_how_many():
     )
     one = _said(_scene(shares), _scene(shares, pixels=0))
     assert one.endswith("In 1 scene nothing was mapped: no sensor saw anything there.")
+
+
+def test_a_use_that_is_not_above_the_noise_is_said_beside_what_a_map_rests_on():
+    def used(indeterminate):
+        return {"utilization": {"brier": {"indeterminate": indeterminate, "samples": 10}}}
+
+    assert "on 10 test patches no sensor's use is above the noise" in undecided_words(used(True))
+    assert undecided_words(used(False)) is None
