@@ -65,6 +65,6 @@ def undecided_words(evaluation: Mapping[str, Any]) -> str | None:
     if not used["indeterminate"]:
         return None
     return (
-        f"Whether a sensor makes its answers better cannot be told: on {used['samples']} test patches no sensor's use is "
-        "above the noise."
+        f"Whether a sensor makes its answers better cannot be told: on {used['samples']} test patches no sensor's "
+        "use is above the noise."
     )
