@@ -2,8 +2,8 @@
 
 import copy
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -91,6 +91,7 @@ def fit(
     utilization: Utilization | None = None,
     only: str | None = None,
     baseline: str | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Figures]:
     """Train one network on random patches; the epoch is chosen on validation chips.
 
@@ -110,6 +111,8 @@ def fit(
         The one modality that a single network reads.
     baseline
         Name of a competitor to train in place of the fusion network.
+    changes
+        Of the network's description.
 
     Returns
     -------
@@ -119,7 +122,8 @@ def fit(
         Seconds, kept epoch, and what the strategy steers by.
     """
     torch.manual_seed(seed)
-    spec = spec_of(task) if only is None else single_modality_spec(spec_of(task), only)
+    whole = replace(spec_of(task), **(changes or {}))
+    spec = whole if only is None else single_modality_spec(whole, only)
     network = FusionUNet(spec) if baseline is None else build_baseline(baseline, spec)
     built = build_strategy(strategy, modalities=spec.modalities, utilization=utilization)
     module = FusionTask(

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -79,10 +79,15 @@ def fit(
     utilization: Utilization | None = None,
     only: str | None = None,
     baseline: str | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> tuple[Any, dict[str, float]]:
-    """Train one network, of one modality or a competitor where named; return it with seconds and final figures."""
+    """Train one network, of one modality or a competitor where named; return it with seconds and final figures.
+
+    ``changes`` are those of the network's description.
+    """
     torch.manual_seed(seed)
-    spec = spec_of(scene) if only is None else single_modality_spec(spec_of(scene), only)
+    whole = replace(spec_of(scene), **(changes or {}))
+    spec = whole if only is None else single_modality_spec(whole, only)
     network: Any = FusionUNet(spec) if baseline is None else build_baseline(baseline, spec)
     built = build_strategy(strategy, modalities=spec.modalities, utilization=utilization)
     loss = CellLoss() if scene.task == "segmentation" else ClassificationLoss()

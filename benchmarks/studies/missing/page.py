@@ -1,0 +1,47 @@
+"""The tables of the study in the docs, from saved numbers only."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- table: benchmarks/studies/missing/run.py -->", "<!-- end of table -->"
+
+_TITLES = {
+    "oracle": "Oracle scene (EO, SAR, IR; five classes; test patches that nobody saw)",
+    "floods": "Flood chips (Sentinel-2 and Sentinel-1; 24 test chips)",
+}
+
+
+def write_page(record: Mapping[str, Any], page: Path) -> None:
+    """Put the tables between their marks."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    text = "\n".join(line for place in record["places"] for line in [*_table(record, place), ""])
+    page.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+def _table(record: Mapping[str, Any], place: str) -> Iterator[str]:
+    """Scores in points of mean IoU, differences to plain training with intervals, best worst subset first."""
+    found = record["places"][place]
+    singles = [name for name in found["subsets"] if "+" not in name]
+    columns = [*(f"{name} alone" for name in singles), "worst subset", "mean of subsets", "all", "monotone"]
+    columns += ["unseen degradations, all", "their worst subset", "against plain: worst", "against plain: all", "time"]
+    yield f"**{_TITLES.get(place, place)}**, {record['seeds']} seeds, mean IoU in points"
+    yield ""
+    yield "| recipe | " + " | ".join(columns) + " |"
+    yield "| --- " * (len(columns) + 1) + "|"
+    plain = found["recipes"]["plain"]["seconds"]
+    for name, item in sorted(found["recipes"].items(), key=lambda pair: -pair[1]["worst"]):
+        alone = [item["by_subset"][found["subsets"].index(single)] for single in singles]
+        values = [*alone, item["worst"], item["mean"], item["full"]]
+        cells = [f"{100 * value:.1f}" for value in values] + [f"{item['monotone']:.0%}"]
+        cells += [f"{100 * item['held_out_full']:.1f}", f"{100 * item['held_out_worst']:.1f}"]
+        cells += [_gain(record["against_plain"][place].get(name), key) for key in ("worst", "full")]
+        marked = f"**{name}**" if name == record["best"] else name
+        yield f"| {marked} | " + " | ".join(cells) + f" | {item['seconds'] / plain:.2f} |"
+
+
+def _gain(gain: Mapping[str, Any] | None, key: str) -> str:
+    if gain is None:
+        return ""
+    low, high = gain[key]["interval"]
+    return f"{gain[key]['points']:+.1f} ({low:+.1f} to {high:+.1f})"

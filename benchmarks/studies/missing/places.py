@@ -1,0 +1,106 @@
+"""Places: the oracle scene and the flood chips behind one face."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from utilization import networks as oracle
+
+from oracle.conditions import HELD_OUT_FAMILIES, named
+from oracle.loader import oracle_loader
+from oracle.scene import OracleScene
+from real_utilization import training as real
+from real_utilization.conditions import CONDITIONS, HELD_OUT
+from real_utilization.cut import regular
+from real_utilization.imagery import Imagery
+
+from .counting import Batch
+from .recipes import Recipe
+
+Batches = Iterable[tuple[Batch, NDArray[np.int64]]]
+
+#: Batches of 128 patches of the oracle scene (fewer under each degradation), and patches that are resampled together.
+ORACLE_BATCHES, DEGRADED_BATCHES, TOGETHER = {"validation": 8, "test": 12}, 3, 16
+_SEEDS = {"validation": 880, "test": 881}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where recipes are trained and measured.
+
+    Attributes
+    ----------
+    name, modalities
+        Of the table.
+    held_out
+        Names of degradations that no training shows.
+    train
+        Recipe and seed -> network and seconds.
+    batches
+        Split (``validation`` or ``test``) and condition -> batches with the unit of each sample.
+    units
+        Split -> number of units.
+    """
+
+    name: str
+    modalities: tuple[str, ...]
+    held_out: tuple[str, ...]
+    train: Callable[[Recipe, int], tuple[Any, float]]
+    batches: Callable[[str, str], Batches]
+    units: Callable[[str], int]
+
+
+def oracle_place(*, steps: int, epochs: int, held_out: Sequence[str] | None = None) -> Place:
+    """Return the oracle scene: EO, SAR and IR, 64 cells a patch, no patch seen twice."""
+    scene = OracleScene(task="segmentation", cells=8, cell_px=2)
+    budget = oracle.Budget(steps=steps, epochs=epochs)
+
+    def train(recipe: Recipe, seed: int) -> tuple[Any, float]:
+        if recipe.kind == "ensemble":
+            network, figures = oracle.ensemble(scene, seed=seed, budget=budget, conditions="clear")
+        else:
+            network, figures = oracle.fit(scene, recipe.strategies, seed=seed, budget=budget, changes=recipe.changes)
+        return network, figures["seconds"]
+
+    def batches(split: str, condition: str) -> Batches:
+        count = ORACLE_BATCHES[split] if condition == "clear" else DEGRADED_BATCHES
+        loader = oracle_loader(scene, condition, count=count, batch_size=128, seed=_SEEDS[split])
+        for number, batch in enumerate(loader):
+            yield batch, (number * 128 + np.arange(128)) // TOGETHER
+
+    return Place(
+        name="oracle", modalities=scene.modalities, held_out=tuple(held_out or named(*HELD_OUT_FAMILIES)), train=train,
+        batches=batches, units=lambda split: ORACLE_BATCHES[split] * 128 // TOGETHER,
+    )  # fmt: skip
+
+
+def real_place(imagery: Imagery, *, steps: int, epochs: int, held_out: Sequence[str] | None = None) -> Place:
+    """Return the flood chips: Sentinel-2 and Sentinel-1, before and after; units are chips."""
+    budget = real.Budget(steps=steps, epochs=epochs)
+    conditions = {item.name: item for item in CONDITIONS}
+    chips = {"validation": imagery.division.validation, "test": imagery.division.test}
+
+    def train(recipe: Recipe, seed: int) -> tuple[Any, float]:
+        if recipe.kind == "ensemble":
+            network, figures = real.ensemble(imagery, "segmentation", seed=seed, budget=budget)
+        else:
+            network, figures = real.fit(
+                imagery, "segmentation", recipe.strategies, seed=seed, budget=budget, changes=recipe.changes
+            )
+        return network, figures["seconds"]
+
+    @cache
+    def batches(split: str, condition: str) -> list[tuple[Batch, NDArray[np.int64]]]:
+        cut = regular(imagery, chips[split], "segmentation", conditions=[conditions[condition]], seed=_SEEDS[split])
+        units = np.searchsorted(np.asarray(chips[split]), cut.chip)
+        ends = np.cumsum([len(batch["mask"]) for batch in cut.batches])
+        return list(zip(cut.batches, np.split(units, ends[:-1]), strict=True))
+
+    return Place(
+        name="floods", modalities=real.MODALITIES, train=train, batches=batches,
+        held_out=tuple(held_out or (name for names in HELD_OUT.values() for name in names)),
+        units=lambda split: len(chips[split]),
+    )  # fmt: skip

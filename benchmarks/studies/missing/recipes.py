@@ -1,0 +1,60 @@
+"""Recipes: every way of training that is compared, a line each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from equipoise.models.balancing import STRATEGIES
+
+DROPOUT = "subset_sampling"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One way of training.
+
+    Attributes
+    ----------
+    strategies
+        As in a configuration.
+    changes
+        Of the network's description.
+    kind
+        ``fusion``: one network; ``ensemble``: one for each modality, with as many steps each.
+    """
+
+    strategies: tuple[str, ...] = ("joint",)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "fusion"
+
+
+RECIPES: dict[str, Recipe] = {
+    "plain": Recipe(),
+    "sensor dropout": Recipe(strategies=(DROPOUT,)),
+    "inverse_reliance": Recipe(strategies=("inverse_reliance",)),
+    "auxiliary": Recipe(strategies=("auxiliary",)),
+    "dropout, auxiliary": Recipe(strategies=(DROPOUT, "auxiliary")),
+    "response": Recipe(strategies=("response",)),
+    "dropout, response": Recipe(strategies=(DROPOUT, "response")),
+    "ogm_ge": Recipe(strategies=("ogm_ge",)),
+    "mmpareto": Recipe(strategies=("mmpareto",)),
+    "ensemble": Recipe(kind="ensemble"),
+    "shared_private, dropout": Recipe(strategies=(DROPOUT,), changes={"fusion": "shared_private"}),
+    "consistency": Recipe(strategies=("consistency",)),
+    "attention, dropout": Recipe(strategies=(DROPOUT,), changes={"fusion": "attention"}),
+    "attention, consistency, auxiliary": Recipe(
+        strategies=("consistency", "auxiliary"), changes={"fusion": "attention"}
+    ),
+    "latent_surrogate": Recipe(strategies=("latent_surrogate",), changes={"surrogate": True}),
+    "meta_missing": Recipe(strategies=("meta_missing",)),
+    "feature_swapping, dropout": Recipe(strategies=(DROPOUT, "feature_swapping")),
+    "contrastive, dropout": Recipe(strategies=("contrastive", DROPOUT)),
+    "explanation_erasing": Recipe(strategies=("explanation_erasing",)),
+    "consistency, response": Recipe(strategies=("consistency", "response")),
+}
+"""Name in the tables -> recipe, plain training first."""
+
+
+def known() -> dict[str, Recipe]:
+    """Return the recipes whose strategies are there."""
+    return {name: recipe for name, recipe in RECIPES.items() if set(recipe.strategies) <= set(STRATEGIES)}

@@ -1,0 +1,134 @@
+"""What is left when sensors are missing or weak? Every way of training, from every subset of the sensors.
+
+Each recipe is trained with one budget and three seeds on the oracle scene (EO, SAR, IR) and on real flood chips (EO
+and SAR), the epoch chosen by the full set of sensors on validation patches. Then every subset of the sensors answers on
+test patches, clear and under degradations that no training showed. The best recipe is named by validation figures; its
+test figures are what is reported.
+
+The real part needs ``EQUIPOISE_DATA``, the folder with the real samples. Run by ``make study``, or alone; ``--smoke``
+makes it short, ``--only NAME`` trains some recipes. Writes ``benchmarks/studies/missing.json``,
+``docs/figures/missing.png`` and the tables of ``docs/missing/index.md``. Finished runs are kept in
+``runs/studies/missing``: a study that was stopped goes on.
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this folder is a package beside the other studies
+
+import numpy as np
+import torch
+from finished_runs import Found, Work, finish, mark_of, torch_of
+
+from equipoise.pipeline.run_folder import package_versions
+from missing.counting import counted, subset_names
+from missing.figure import draw
+from missing.page import write_page
+from missing.places import Place, oracle_place, real_place
+from missing.recipes import Recipe, known
+from missing.sums import best, gains, mean_iou, summed
+from real_utilization.chips import read_chips
+from real_utilization.imagery import Imagery
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+RUNS = ROOT / "runs" / "studies" / "missing"
+SEEDS = 3
+#: What makes no difference to a finished run.
+PRESENTATION = {"run.py", "recipes.py", "sums.py", "page.py", "figure.py"}
+
+
+def work(place: Place, recipe: Recipe, seed: int) -> Found:
+    """Train once; count what every subset gets right, clear and under what no training showed."""
+    torch.set_num_threads(1)
+    network, seconds = place.train(recipe, seed)
+    clear = counted(network, place.batches("test", "clear"), units=place.units("test"))
+    chosen = counted(network, place.batches("validation", "clear"), units=place.units("validation"))
+    held_out = {
+        name: mean_iou(counted(network, place.batches("test", name), units=place.units("test")).sum(axis=0)).tolist()
+        for name in place.held_out
+    }
+    return {
+        "seed": seed, "seconds": seconds, "test": mean_iou(clear.sum(axis=0)).tolist(),
+        "validation": mean_iou(chosen.sum(axis=0)).tolist(), "held_out": held_out, "counts": clear.tolist(),
+    }  # fmt: skip
+
+
+def joined(places: list[Place], recipes: dict[str, Recipe], results: dict[str, Found], seeds: range) -> dict[str, Any]:
+    """Put everything into one record."""
+    record: dict[str, Any] = {"places": {}, "against_plain": {}, "seeds": len(seeds)}
+    for place in places:
+        runs = {name: [results[f"{place.name}-{name}-{seed}"] for seed in seeds] for name in recipes}
+        record["places"][place.name] = {
+            "subsets": subset_names(place.modalities), "held_out": list(place.held_out),
+            "units": place.units("test"), "recipes": {name: summed(found) for name, found in runs.items()},
+            "runs": {
+                name: [{key: item[key] for key in ("seed", "seconds", "test", "validation")} for item in found]
+                for name, found in runs.items()
+            },
+        }  # fmt: skip
+        plain = np.array([item["counts"] for item in runs["plain"]])
+        record["against_plain"][place.name] = {
+            name: gains(np.array([item["counts"] for item in found]), plain)
+            for name, found in runs.items() if name != "plain"
+        }  # fmt: skip
+    record["best"] = best({name: found["recipes"] for name, found in record["places"].items()})
+    record["strategies"] = {name: [*recipe.strategies, recipe.kind] for name, recipe in recipes.items()}
+    record["versions"] = package_versions() | {"torch": torch_of(results.values())}
+    record["python"] = platform.python_version()
+    return record
+
+
+def main() -> None:
+    """Run what is not done, and write results, figure and tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="one seed, few steps; writes nothing committed")
+    parser.add_argument("--only", nargs="*", help="some recipes; writes nothing committed")
+    parser.add_argument("--seeds", type=int, help="fewer trainings of each; writes nothing committed")
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.set_num_threads(1)  # sums in one order: the same seed gives the same figures
+    budget = {"steps": 40, "epochs": 2} if chosen.smoke else {"steps": 300, "epochs": 6}
+    few: Any = {"held_out": ("haze_heavy",)} if chosen.smoke else {}
+    places = [oracle_place(**budget, **few)]
+    data = os.environ.get("EQUIPOISE_DATA")
+    if data is None:
+        print("EQUIPOISE_DATA is not set: the real part of the study is left out")
+    else:
+        imagery = Imagery.of(read_chips(Path(data) / "B_internal_only" / "ombria"))
+        few = {"held_out": ("haze_0.8",)} if chosen.smoke else {}
+        places.append(real_place(imagery.thinned(6) if chosen.smoke else imagery, **budget, **few))
+    recipes = {name: recipe for name, recipe in known().items() if not chosen.only or name in ("plain", *chosen.only)}
+    seeds = range(1 if chosen.smoke else chosen.seeds or SEEDS)
+    todo: dict[str, Work] = {
+        f"{place.name}-{name}-{seed}": partial(work, place, recipe, seed)
+        for seed in seeds for place in places for name, recipe in recipes.items()
+    }  # fmt: skip
+    sources = [*sorted((ROOT / "models").rglob("*.py")), *sorted((HERE.parent / "oracle").glob("*.py"))]
+    sources += [path for path in sorted(HERE.glob("*.py")) if path.name not in PRESENTATION]
+    sources += [HERE.parent / "utilization" / "networks.py"]
+    sources += [HERE.parent / "real_utilization" / name for name in ("training.py", "drawing.py", "cut.py", "chips.py")]
+    results = finish(todo, folder=RUNS, mark=mark_of(sources, budget))
+    record = {"budget": budget, **joined(places, recipes, results, seeds)}
+    whole = data is not None and not (chosen.smoke or chosen.only or chosen.seeds)
+    target = HERE.parent / "missing.json" if whole else RUNS / "short.json"
+    target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    figure = ROOT / "docs" / "figures" / "missing.png" if whole else RUNS / "short.png"
+    draw(record, figure)
+    if whole:
+        write_page(record, ROOT / "docs" / "missing" / "index.md")
+    print(f"best by validation: {record['best']}; wrote {target.relative_to(ROOT)} and {figure.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
