@@ -17,7 +17,7 @@ from .export_command import export
 from .init_command import init
 from .look_commands import doctor, explain, inspect, samples
 from .setup_commands import config, validate
-from .stage_commands import coregister, demo, predict, run, stage_command
+from .stage_commands import coregister, demo, predict, run, stage_command, train
 from .view_command import view
 
 app = typer.Typer(
@@ -58,8 +58,9 @@ def _start(
 
 app.command()(run)
 app.command()(coregister)
-for _name in ("tile", "train", "evaluate"):
-    app.command(name=_name)(stage_command(_name))
+app.command(name="tile")(stage_command("tile"))
+app.command()(train)
+app.command(name="evaluate")(stage_command("evaluate"))
 app.command()(predict)
 app.command(name="report")(stage_command("report"))
 app.command()(init)

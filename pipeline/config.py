@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ..datasets.modality import Modality
 from .degradation_options import degradations
+from .distill_options import DistillOptions
 from .errors import ConfigError
 from .nearest import did_you_mean, unknown_key, wrong_value
 from .options import Options, Slug
@@ -38,6 +39,9 @@ class Config(Options):
     scenes: list[SceneOptions] = Field(min_length=1, description="Places.")
     coregister: CoregisterOptions = Field(CoregisterOptions(), description="Stage coregister.")
     tile: TileOptions = Field(TileOptions(), description="Stage tile.")
+    distill: DistillOptions | None = Field(
+        None, description="Stage distill: one sensor teaches the others before training; null: it does not."
+    )
     train: TrainOptions = Field(TrainOptions(), description="Stage train.")
     evaluate: EvaluateOptions = Field(EvaluateOptions(), description="Stage evaluate.")
     predict: PredictOptions = Field(PredictOptions(), description="Stage predict.")
@@ -64,6 +68,8 @@ class Config(Options):
                 raise ValueError(f"classes have values or label values {values}; wanted each once")
         self.train.utilization.check(declared, self.train.strategies)
         self._check_encoders(declared)
+        if self.distill is not None:
+            self.distill.check(declared, network=self.train.network, fusion=self.train.fusion)
         degradations(self.train.degradations, modalities=self.domain_modalities())
         degradations(self.evaluate.degradations or {}, modalities=self.domain_modalities(), stage="evaluate")
         if self.predict.model is None and len(self.classes) < 2:

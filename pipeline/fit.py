@@ -20,11 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from ..datasets.datamodule import PatchDataModule
-from ..models.balancing import Utilization, build_strategy
+from ..models.balancing import Strategy, Utilization, build_strategy
 from ..models.baselines import build_network
 from ..models.losses import ClassificationLoss, SegmentationLoss
 from ..models.spec import NetworkSpec
 from ..models.task import FusionTask
+from ..models.three_steps import ThreeSteps
 from .callbacks import KeepProgress, Patience, SaveState
 from .errors import RunFolderError
 from .learning_rate import find_learning_rate
@@ -74,7 +75,8 @@ def fit(
     data: PatchDataModule,
     *,
     options: TrainOptions,
-    strategies: Sequence[str],
+    strategies: Sequence[str] | Strategy,
+    network: ThreeSteps | None = None,
     class_weights: Sequence[float] | None,
     batch_modalities: tuple[str, ...],
     batches_per_epoch: int,
@@ -87,8 +89,12 @@ def fit(
 
     Parameters
     ----------
-    spec, data, options, strategies
+    spec, data, options
         What to train, on what, how.
+    strategies
+        Names, or a strategy that is built already.
+    network
+        What the training begins with, of that description; None: a new one.
     class_weights
         One a class, or None.
     batch_modalities
@@ -122,11 +128,14 @@ def fit(
     lightning.seed_everything(seed, verbose=False)
     loss = SegmentationLoss if spec.task == "segmentation" else ClassificationLoss
     wanted = Utilization(**options.utilization.settings(encoders=spec.kind != "early"))
-    strategy = build_strategy(strategies, modalities=spec.modalities, utilization=wanted)
+    strategy = (
+        strategies if isinstance(strategies, Strategy)
+        else build_strategy(strategies, modalities=spec.modalities, utilization=wanted)
+    )  # fmt: skip
     # A network of one sensor starts from the weights of that sensor.
     pretrained = {name: value for name, value in options.weights.items() if name in spec.modalities}
     task = FusionTask(
-        build_network(spec, weights=pretrained), loss=loss(class_weights=class_weights), strategy=strategy,
+        network or build_network(spec, weights=pretrained), loss=loss(class_weights=class_weights), strategy=strategy,
         weight_decay=options.weight_decay, seed=seed, batch_modalities=batch_modalities,
         total_steps=options.epochs * math.ceil(batches_per_epoch / options.accumulate),
     )  # fmt: skip

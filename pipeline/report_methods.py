@@ -21,6 +21,10 @@ SOURCES: Mapping[str, str] = {
     "multi-modal neural networks. IEEE CAI.",
     "mutrain": "Singh, S., Saber, E., Markopoulos, P. P., Heard, J. (2024). Regulating modality utilization within "
     "multimodal fusion networks. Sensors 24(18), 6054.",
+    "recycle": "Xing, T., Sandha, S. S., Balaji, B., Chakraborty, S., Srivastava, M. (2018). Enabling edge devices "
+    "that learn from each other: cross modal training for activity recognition. EdgeSys.",
+    "hinton": "Hinton, G., Vinyals, O., Dean, J. (2015). Distilling the knowledge in a neural network. NIPS Deep "
+    "Learning Workshop.",
     "greedy": "Wu, N., Jastrzebski, S., Cho, K., Geras, K. J. (2022). Characterizing and overcoming the greedy nature "
     "of learning in multi-modal deep neural networks. ICML.",
     "ogm": "Peng, X., Wei, Y., Deng, A., Wang, D., Hu, D. (2022). Balanced multimodal learning via on-the-fly "
@@ -86,7 +90,8 @@ def methods(config: Config, stages: Mapping[str, StageRecord]) -> tuple[list[tup
         return f"[{cited.index(key) + 1}]"
 
     tellers: Mapping[str, tuple[str, Callable[[Config, StageRecord, Cite], str]]] = {
-        "coregister": ("Alignment", _alignment), "tile": ("Patches", _patches), "train": ("Network", _network),
+        "coregister": ("Alignment", _alignment), "tile": ("Patches", _patches),
+        "distill": ("Distillation", _distillation), "train": ("Network", _network),
         "evaluate": ("Evaluation", _evaluation), "predict": ("Maps", _maps),
     }  # fmt: skip
     paragraphs = [("Data", _data(config))]
@@ -163,6 +168,17 @@ def _network(config: Config, record: StageRecord, cite: Cite) -> str:
         f"{kinds[options.network]}, {figures['parameters']:,} parameters, was trained for {len(figures['history'])} "
         f"epochs {optimiser} on {loss}; {balance}. Kept is epoch {figures['best_epoch'] + 1}, the best on the "
         f"validation split. Confidence is calibrated there by one temperature {cite('guo')}."
+    )
+
+
+def _distillation(config: Config, record: StageRecord, cite: Cite) -> str:
+    figures, options = record.figures, config.distill
+    learners = [name for name in figures["students"] if name != figures["teacher"]]
+    heat = "" if options is None else f" at temperature {options.temperature:g}"
+    return (
+        f"A network of {figures['teacher']} alone taught those of {joined_words(learners)} by its features "
+        f"{cite('recycle')} and its answers{heat} {cite('hinton')}, on {sum(figures['patches'].values())} patches "
+        "whose labels were not read; the fusion network began with their weights."
     )
 
 

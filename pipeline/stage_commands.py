@@ -22,7 +22,6 @@ Force = Annotated[bool, typer.Option("--force", help="Do it again even where not
 #: Stages that take nothing but a configuration, in order, and what they do.
 PLAIN_STAGES = {
     "tile": "Cut the aligned scenes into patches and give them to splits.",
-    "train": "Fit the fusion network and write the model.",
     "evaluate": "Measure it on the test split, with every subset of the modalities.",
     "report": "Write one HTML page with pictures, figures and timings.",
 }
@@ -42,6 +41,24 @@ def stage_command(stage: str) -> "Callable[..., None]":
 
     command.__doc__ = PLAIN_STAGES[stage]
     return command
+
+
+def train(
+    config: ConfigFile,
+    output: Output = None,
+    force: Force = False,
+    stage: Annotated[
+        str, typer.Option(help="fusion: the network of all sensors; distill: those that one sensor teaches.")
+    ] = "fusion",
+    json: Json = False,
+) -> None:
+    """Fit the fusion network and write the model; or, before it, let one sensor teach the others."""
+    from .errors import ConfigError
+
+    stages = {"fusion": "train", "distill": "distill"}
+    if stage not in stages:
+        raise ConfigError(f"found --stage {stage}; wanted one of {', '.join(stages)}; correct it")
+    _run_stage(_bind(config, output), stages[stage], force=force, as_json=json)
 
 
 def coregister(

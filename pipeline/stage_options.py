@@ -65,6 +65,11 @@ class TileOptions(Options):
         "npy",
         description="npy: keep the patches uncompressed, too, to load them faster; none: read aligned files.",
     )
+    unlabelled: bool = Field(
+        False,
+        description="Also keep patches without labels, of training blocks and of scenes that have none: stage distill "
+        "learns from them.",
+    )
     chips: bool = Field(False, description="Also write each patch as GeoTIFFs under chips/, for other tools.")
 
     @model_validator(mode="after")

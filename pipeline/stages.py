@@ -19,7 +19,7 @@ from .scenes import SceneFiles, resolve_scenes
 
 log = logging.getLogger(__name__)
 
-ALL_STAGES = ("coregister", "tile", "train", "evaluate", "predict", "report")
+ALL_STAGES = ("coregister", "tile", "distill", "train", "evaluate", "predict", "report")
 
 #: Stages of a run that makes maps with a model trained elsewhere.
 MAP_STAGES = ("coregister", "predict", "report")
@@ -46,7 +46,9 @@ class Run:
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the stages that this configuration needs, in order."""
-        return ALL_STAGES if self.config.predict.model is None else MAP_STAGES
+        if self.config.predict.model is not None:
+            return MAP_STAGES
+        return tuple(stage for stage in ALL_STAGES if stage != "distill" or self.config.distill is not None)
 
     @cached_property
     def scenes(self) -> list[SceneFiles]:
@@ -66,6 +68,10 @@ class Run:
         RunFolderError
             If a stage that it needs has not been done with this configuration.
         """
+        if stage == "distill" and self.config.distill is None:
+            raise RunFolderError(
+                "found no `distill` in the configuration; wanted the sensor that teaches; add `distill: {teacher: eo}`"
+            )
         if stage not in self.stages:
             raise RunFolderError(
                 f"found `predict.model` in the configuration, so that stage '{stage}' has nothing to do; wanted one of "
@@ -87,7 +93,8 @@ class Run:
         return {
             "coregister": (),
             "tile": ("coregister",),
-            "train": ("tile",),
+            "distill": ("tile",),
+            "train": ("tile",) if self.config.distill is None else ("distill",),
             "evaluate": ("train",),
             "predict": ("coregister",) if self.config.predict.model is not None else ("train",),
             "report": self.stages[:-1],
@@ -117,6 +124,8 @@ class Run:
             return {"options": config.tile.model_dump(mode="json"), "task": config.task, "seed": config.seed}
         if stage == "predict":
             return self._predict_parts()
+        if stage == "distill":
+            return self._distill_parts()
         options = getattr(config, stage).model_dump(mode="json", exclude={"device", "workers", "logs"})
         if stage == "train":
             meter = config.evaluate.model_dump(include={"rolls", "bootstrap"})
@@ -134,6 +143,20 @@ class Run:
         from ..models.checkpoint import model_digest
 
         return {**parts, "model": model_digest(wanted.model), "size": self.config.tile.patch_size}
+
+    def _distill_parts(self) -> Mapping[str, Any]:
+        config, wanted = self.config, self.config.distill
+        parts = {
+            "options": None if wanted is None else wanted.model_dump(mode="json"), "seed": config.seed,
+            "train": config.train.model_dump(
+                mode="json", exclude={"device", "workers", "logs", "strategy", "utilization"}
+            ),
+        }  # fmt: skip
+        if wanted is None or wanted.model is None:
+            return parts
+        from ..models.checkpoint import model_digest
+
+        return {**parts, "model": model_digest(wanted.model)}
 
     def _coregister(self) -> Work:
         from .coregister_scenes import coregister_scenes
@@ -164,12 +187,27 @@ class Run:
             "statistics": statistics_to_dict(result.training), "scene_statistics": scenes,
         }  # fmt: skip
 
+    def _distill(self) -> Work:
+        from .distill import DISTILLED, distill
+
+        models = self.folder.root / DISTILLED
+        figures = distill(
+            self._training_data(), self.config, models=models, resume=self.fingerprint("distill"),
+            checkpoints=self.folder.root / "checkpoints" / "distill",
+        )  # fmt: skip
+        return sorted(path for path in models.rglob("[!.]*") if path.is_file()), figures
+
     def _train(self) -> Work:
+        from .distill import DISTILLED, begin_with_students
         from .train import train
 
+        initial = None
+        if self.config.distill is not None:
+            initial = begin_with_students(self.config, models=self.folder.root / DISTILLED)
         figures = train(
             self._training_data(), self.config, model_folder=self.folder.root / "model",
             checkpoints=self.folder.root / "checkpoints" / "fusion", resume=self.fingerprint("train"),
+            initial=initial,
         )  # fmt: skip
         return sorted((self.folder.root / "model").glob("[!.]*")), figures
 
@@ -263,6 +301,7 @@ def with_sources(path: Path) -> list[Path]:
 _SCRATCH: Mapping[str, tuple[str, ...]] = {
     "coregister": ("aligned",),
     "tile": ("patches", ".patches.partial", "chips", ".chips.partial"),
+    "distill": ("checkpoints/distill", "distilled"),
     "train": ("checkpoints/fusion",),
     "evaluate": ("checkpoints/single",),
     "predict": ("predictions",),

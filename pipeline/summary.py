@@ -44,6 +44,15 @@ def _tile(figures: Mapping[str, Any]) -> str:
     return ", ".join(f"{count} {split}" for split, count in sorted(figures["patches"].items())) + " patches"
 
 
+def _distill(figures: Mapping[str, Any]) -> str:
+    told = []
+    for name, found in figures["students"].items():
+        taught = f"{_share(found['taught_score'])} as taught, then " if "taught_score" in found else ""
+        told.append(f"{name} {taught}{_share(found['validation_score'])}")
+    bare = figures["patches"]["unlabelled"]
+    return f"{figures['teacher']} taught, validation scores {', '.join(told)}; {bare} patches without labels"
+
+
 def _train(figures: Mapping[str, Any]) -> str:
     share = figures["utilization"]["share"]
     names = figures["utilization"]["modalities"]
@@ -93,6 +102,6 @@ def _share(value: float | None) -> str:
 
 
 _SUMMARIES = {
-    "coregister": _coregister, "tile": _tile, "train": _train, "evaluate": _evaluate, "predict": _predict,
-    "report": _report,
+    "coregister": _coregister, "tile": _tile, "distill": _distill, "train": _train, "evaluate": _evaluate,
+    "predict": _predict, "report": _report,
 }  # fmt: skip

@@ -3,7 +3,8 @@
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from .progress import track
 from .run_folder import fingerprint
 from .scene_options import ClassOptions
 from .split_balance import lopsided
+from .split_names import UNLABELLED
 from .stage_options import TileOptions
 
 log = logging.getLogger(__name__)
@@ -91,12 +93,16 @@ def tile(
             "index; make two configurations"
         )
     rows: dict[str, list[dict[str, Any]]] = {}
-    layout = _layout(labelled, task=task, options=options, rng=np.random.default_rng(seed))
-    for stack, windows in track(layout, "tile", total=len(labelled)):
+    bare = _bare(stacks, task) if options.unlabelled else []
+    layout = chain(
+        _layout(labelled, task=task, options=options, rng=np.random.default_rng(seed)),
+        ((stack, list(_windows(replace(stack, split="train"), None, task=task, options=options))) for stack in bare),
+    )
+    for stack, windows in track(layout, "tile", total=len(labelled) + len(bare)):
         rows[stack.name] = list(_patches(stack, windows, classes=classes, task=task, options=options))
     check_scenes(
         {name: [_window(row) for row in found] for name, found in rows.items()},
-        {stack.name: stack.geobox for stack in labelled}, buffer=options.buffer,
+        {stack.name: stack.geobox for stack in (*labelled, *bare)}, buffer=options.buffer,
     )  # fmt: skip
     index = PatchIndex.from_rows(
         [row for found in rows.values() for row in found],
@@ -118,7 +124,8 @@ def tile(
 
 
 def _window(row: Mapping[str, Any]) -> PatchWindow:
-    return row["split"], row["row"], row["col"], row["height"], row["width"]
+    split = "train" if row["split"] == UNLABELLED else row["split"]
+    return split, row["row"], row["col"], row["height"], row["width"]
 
 
 def _require_every_split(index: PatchIndex) -> None:
@@ -159,6 +166,11 @@ def _copies(
 
 def _has_labels(stack: AlignedStack, task: str) -> bool:
     return stack.label is not None if task == "classification" else stack.labels is not None
+
+
+def _bare(stacks: Sequence[AlignedStack], task: str) -> list[AlignedStack]:
+    """Return the scenes without labels that are not only to be mapped."""
+    return [stack for stack in stacks if stack.split in ("auto", "train") and not _has_labels(stack, task)]
 
 
 def _layout(
@@ -210,8 +222,11 @@ def _patches(
         labelled = sum(record[f"class_{item.value}"] for item in classes)
         if usable < options.min_valid or not _is_clear(record, stack.modalities, options):
             continue
-        if task == "classification" or labelled >= options.min_labelled * size**2:
+        known = labelled > 0 if task == "classification" else labelled >= options.min_labelled * size**2
+        if known and _has_labels(stack, task):
             yield {**record, "split": split}
+        elif options.unlabelled and split == "train":
+            yield {**record, "split": UNLABELLED}
 
 
 def _is_clear(record: Mapping[str, Any], modalities: Sequence[str], options: TileOptions) -> bool:

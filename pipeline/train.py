@@ -1,10 +1,11 @@
 """Stage train: fit the network and write the model folder that alone suffices to predict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 
 from ..datasets.augment import Augmentation
@@ -15,8 +16,11 @@ from ..datasets.patch_store import PatchStore
 from ..datasets.patches import PatchIndex
 from ..datasets.stack import AlignedStack
 from ..datasets.statistics import statistics_to_dict
+from ..models.balancing import Strategy
+from ..models.baselines import build_network
 from ..models.checkpoint import ModelCard, model_digest, save_model
 from ..models.spec import NetworkSpec
+from ..models.three_steps import ThreeSteps
 from ..models.utilization import permutation_reliance
 from .calibration import calibrate
 from .config import Config
@@ -93,10 +97,11 @@ def fit_network(
     data: TrainingData,
     config: Config,
     *,
-    strategies: Sequence[str],
+    strategies: Sequence[str] | Strategy,
     folder: Path,
     resume: str,
     label: str,
+    network: ThreeSteps | None = None,
 ) -> FitResult:
     """Fit one network with the configuration's budget (see :func:`~equipoise.pipeline.fit.fit`)."""
     module = data.module(config)
@@ -107,11 +112,19 @@ def fit_network(
     return fit(
         spec, module, options=config.train, strategies=strategies, class_weights=weights, batch_modalities=data.names,
         batches_per_epoch=len(module.loader("train", epoch=0)), seed=config.seed, folder=folder, resume=resume,
-        label=label,
+        label=label, network=network,
     )  # fmt: skip
 
 
-def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints: Path, resume: str) -> dict[str, Any]:
+def train(
+    data: TrainingData,
+    config: Config,
+    *,
+    model_folder: Path,
+    checkpoints: Path,
+    resume: str,
+    initial: Callable[[ThreeSteps], None] | None = None,
+) -> dict[str, Any]:
     """Train, measure the utilization on the validation split, and write the model.
 
     Parameters
@@ -124,6 +137,8 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
         Receives the resumable state.
     resume
         Fingerprint of the stage.
+    initial
+        Gives a new network the weights that it begins with; None: random ones, or those of ``train.weights``.
 
     Returns
     -------
@@ -131,30 +146,22 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
     ``calibration`` (:func:`~equipoise.pipeline.calibration.calibrate`), ``model``.
     """
     spec = network_spec(data, config)
+    network = None
+    if initial is not None:
+        lightning.seed_everything(config.seed, verbose=False)
+        network = build_network(spec, weights=config.train.weights)
+        initial(network)
     result = fit_network(
-        spec, data, config, strategies=config.train.strategies, folder=checkpoints, resume=resume, label="train"
-    )
+        spec, data, config, strategies=config.train.strategies, folder=checkpoints, resume=resume, label="train",
+        network=network,
+    )  # fmt: skip
     utilization = permutation_reliance(
         result.network, data.module(config).loader("validation"), rolls=config.evaluate.rolls,
         bootstrap=config.evaluate.bootstrap, seed=config.seed,
     ).to_dict()  # fmt: skip
     validation = data.module(config).loader("validation")
     calibration = calibrate(result.network, validation, count=len(validation), seed=config.seed)
-    statistics = statistics_to_dict(data.normaliser.training)
-    card = ModelCard(
-        network=result.network.spec.to_dict(),
-        classes=tuple(item.model_dump() for item in data.classes),
-        modalities=tuple(describe_modality(item) | {"statistics": statistics[item.name]} for item in data.modalities),
-        class_prior=tuple(data.class_shares().tolist()),
-        training={
-            "run": config.name, "seed": config.seed, "strategy": list(config.train.strategies),
-            "epochs": config.train.epochs, "learning_rate": result.learning_rate, "ended": result.ended,
-            "target": config.train.utilization.model_dump(mode="json"),
-            "best_epoch": result.best_epoch, "normalisation": config.tile.normalisation, "utilization": utilization,
-            "pretrained": dict(config.train.weights), "versions": package_versions(), "calibration": calibration,
-        },
-        metrics={"validation_score": result.best_score, "temperature": calibration["temperature"]},
-    )  # fmt: skip
+    card = model_card(data, config, result, utilization=utilization, calibration=calibration)
     save_model(model_folder, result.network, card)
     return {
         "history": list(result.history), "ended": result.ended, "learning_rate": result.learning_rate,
@@ -162,6 +169,38 @@ def train(data: TrainingData, config: Config, *, model_folder: Path, checkpoints
         "utilization": utilization, "model": model_digest(model_folder), "parameters": _parameters(result),
         "class_shares": data.class_shares().tolist(), "calibration": calibration,
     }  # fmt: skip
+
+
+def model_card(
+    data: TrainingData,
+    config: Config,
+    result: FitResult,
+    *,
+    utilization: Mapping[str, Any] | None,
+    calibration: Mapping[str, Any],
+    strategies: Sequence[str] | None = None,
+) -> ModelCard:
+    """Return what is stored beside a network's weights, from which it can be used without its run.
+
+    ``strategies`` are those of the configuration unless others are named; ``utilization`` is None where a network has
+    one sensor.
+    """
+    statistics = statistics_to_dict(data.normaliser.training)
+    used = [item for item in data.modalities if item.name in result.network.modalities]
+    return ModelCard(
+        network=result.network.spec.to_dict(),
+        classes=tuple(item.model_dump() for item in data.classes),
+        modalities=tuple(describe_modality(item) | {"statistics": statistics[item.name]} for item in used),
+        class_prior=tuple(data.class_shares().tolist()),
+        training={
+            "run": config.name, "seed": config.seed, "strategy": list(strategies or config.train.strategies),
+            "epochs": config.train.epochs, "learning_rate": result.learning_rate, "ended": result.ended,
+            "target": config.train.utilization.model_dump(mode="json"),
+            "best_epoch": result.best_epoch, "normalisation": config.tile.normalisation, "utilization": utilization,
+            "pretrained": dict(config.train.weights), "versions": package_versions(), "calibration": calibration,
+        },
+        metrics={"validation_score": result.best_score, "temperature": calibration["temperature"]},
+    )  # fmt: skip
 
 
 def _parameters(result: FitResult) -> int:

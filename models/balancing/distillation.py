@@ -162,7 +162,7 @@ def feature_distance(
         ours, theirs = features.maps[student][level], wanted.maps[teacher][level]
         seen = torch.minimum(features.shares[student][level], wanted.shares[teacher][level])
         trust = confidence if confidence.ndim == 4 else confidence[..., None, None]
-        weight = seen * F.adaptive_avg_pool2d(trust, seen.shape[-2:])
+        weight = seen * F.adaptive_avg_pool2d(trust, (seen.shape[-2], seen.shape[-1]))
         square = (ours - theirs).square().mean(dim=1, keepdim=True)
         scale = (weight * theirs.square().mean(dim=1, keepdim=True)).sum()
         found.append((weight * square).sum() / scale.clamp_min(torch.finfo(scale.dtype).tiny))

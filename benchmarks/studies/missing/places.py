@@ -62,7 +62,9 @@ def oracle_place(*, steps: int, epochs: int, held_out: Sequence[str] | None = No
         if recipe.kind == "ensemble":
             network, figures = oracle.ensemble(scene, seed=seed, budget=budget, conditions="clear")
         else:
-            network, figures = oracle.fit(scene, recipe.strategies, seed=seed, budget=budget, changes=recipe.changes)
+            network, figures = oracle.fit(
+                scene, recipe.strategies, seed=seed, budget=budget, changes=recipe.changes, baseline=recipe.baseline
+            )
         return network, figures["seconds"]
 
     def batches(split: str, condition: str) -> Batches:
@@ -88,8 +90,9 @@ def real_place(imagery: Imagery, *, steps: int, epochs: int, held_out: Sequence[
             network, figures = real.ensemble(imagery, "segmentation", seed=seed, budget=budget)
         else:
             network, figures = real.fit(
-                imagery, "segmentation", recipe.strategies, seed=seed, budget=budget, changes=recipe.changes
-            )
+                imagery, "segmentation", recipe.strategies, seed=seed, budget=budget, changes=recipe.changes,
+                baseline=recipe.baseline,
+            )  # fmt: skip
         return network, figures["seconds"]
 
     @cache

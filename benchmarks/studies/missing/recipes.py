@@ -20,16 +20,26 @@ class Recipe:
     changes
         Of the network's description.
     kind
-        ``fusion``: one network; ``ensemble``: one for each modality, with as many steps each.
+        ``fusion``: one network; ``ensemble``: one for each modality, with as many steps each; ``early``: one encoder
+        over all bands, zeros for what is absent.
     """
 
     strategies: tuple[str, ...] = ("joint",)
     changes: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "fusion"
 
+    @property
+    def baseline(self) -> str | None:
+        """Name of a competitor that is trained in place of the fusion network."""
+        return None if self.kind in ("fusion", "ensemble") else self.kind
+
 
 RECIPES: dict[str, Recipe] = {
     "plain": Recipe(),
+    "plain, batch norm": Recipe(changes={"norm": "batch"}),
+    "plain, concat": Recipe(changes={"fusion": "concat"}),
+    "plain, concat, batch norm": Recipe(changes={"fusion": "concat", "norm": "batch"}),
+    "early fusion": Recipe(kind="early"),
     "sensor dropout": Recipe(strategies=(DROPOUT,)),
     "inverse_reliance": Recipe(strategies=("inverse_reliance",)),
     "auxiliary": Recipe(strategies=("auxiliary",)),

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
-from equipoise.models.balancing import Utilization, build_strategy
+from equipoise.models.balancing import Strategy, Utilization, build_strategy
 from equipoise.models.baselines import SinglesEnsemble, build_baseline, single_modality_spec
 from equipoise.models.losses import ClassificationLoss, SegmentationLoss
 from equipoise.models.network import FusionUNet
@@ -83,12 +83,13 @@ def spec_of(task: Task) -> NetworkSpec:
 def fit(
     imagery: Imagery,
     task: Task,
-    strategy: str | Sequence[str] = "joint",
+    strategy: str | Sequence[str] | Strategy = "joint",
     *,
     seed: int,
     budget: Budget,
     conditions: Sequence[Condition] = (CLEAR,),
     utilization: Utilization | None = None,
+    begin: Callable[[FusionUNet], None] | None = None,
     only: str | None = None,
     baseline: str | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -100,7 +101,9 @@ def fit(
     imagery, task
         What there is to learn.
     strategy, utilization
-        As for :func:`~equipoise.models.balancing.build_strategy`.
+        As for :func:`~equipoise.models.balancing.build_strategy`; or a strategy that is built already.
+    begin
+        Gives the network the weights that it begins with; None: random ones.
     seed
         Of initial weights and of all draws.
     budget
@@ -125,7 +128,12 @@ def fit(
     whole = replace(spec_of(task), **(changes or {}))
     spec = whole if only is None else single_modality_spec(whole, only)
     network = FusionUNet(spec) if baseline is None else build_baseline(baseline, spec)
-    built = build_strategy(strategy, modalities=spec.modalities, utilization=utilization)
+    if begin is not None:
+        begin(network)
+    built = (
+        strategy if isinstance(strategy, Strategy)
+        else build_strategy(strategy, modalities=spec.modalities, utilization=utilization)
+    )  # fmt: skip
     module = FusionTask(
         network, loss=SegmentationLoss(dice_weight=0) if task == "segmentation" else ClassificationLoss(),
         strategy=built, learning_rate=budget.rate, total_steps=budget.steps, seed=seed, batch_modalities=MODALITIES,

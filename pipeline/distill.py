@@ -1,0 +1,161 @@
+"""Stage distill: a network of one sensor teaches those of the others on tiles that need no labels."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..datasets.patches import PatchIndex
+from ..models.balancing.distillation import CrossModalDistillation
+from ..models.baselines import build_network, single_modality_spec
+from ..models.checkpoint import load_model, save_model
+from ..models.three_steps import ThreeSteps
+from ..models.transfer import begin_with, take_decision_layers
+from .calibration import calibrate
+from .config import Config
+from .distill_options import DistillOptions
+from .errors import PipelineError
+from .fit import FitResult
+from .split_names import UNLABELLED
+from .train import TrainingData, fit_network, model_card, network_spec
+
+log = logging.getLogger(__name__)
+
+#: Folder of the run that holds a model folder for each sensor.
+DISTILLED = "distilled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What every part of the stage needs."""
+
+    data: TrainingData
+    config: Config
+    options: DistillOptions
+    models: Path
+    checkpoints: Path
+    resume: str
+
+    def fitted(self, name: str, phase: str, strategy: Any, **changes: Any) -> FitResult:
+        """Fit the network of one sensor; what was fitted before is read back."""
+        config = changes.pop("config", self.config)
+        data = changes.pop("data", self.data)
+        return fit_network(
+            single_modality_spec(network_spec(self.data, self.config), name), data, config, strategies=strategy,
+            folder=self.checkpoints / f"{name}-{phase}", resume=f"{self.resume} {name} {phase}",
+            label=f"distill {name} {phase}", **changes,
+        )  # fmt: skip
+
+    def save(self, name: str, result: FitResult, how: list[str]) -> dict[str, Any]:
+        """Write the model folder of one sensor; return its figures."""
+        validation = of_modality(self.data, name).module(self.config).loader("validation")
+        calibration = calibrate(result.network, validation, count=len(validation), seed=self.config.seed)
+        card = model_card(
+            self.data, self.config, result, utilization=None, calibration=calibration, strategies=how
+        )  # fmt: skip
+        save_model(self.models / name, result.network, card)
+        return {"validation_score": result.best_score, "epoch": result.best_epoch, "how": how}
+
+
+def distill(data: TrainingData, config: Config, *, models: Path, checkpoints: Path, resume: str) -> dict[str, Any]:
+    """Train or load the teacher, let the students learn from it, and write a model folder for each.
+
+    Parameters
+    ----------
+    data, config
+        What to train on and how; patches of split ``unlabelled`` are for the students alone.
+    models
+        Receives a model folder for each sensor.
+    checkpoints
+        Receives the resumable state.
+    resume
+        Fingerprint of the stage.
+
+    Returns
+    -------
+    Figures: ``teacher``, ``students`` (name -> figures of its model), ``patches`` (those that students saw, by split).
+
+    Raises
+    ------
+    PipelineError
+        If the teacher that is given is of other sensors.
+    """
+    options = config.distill
+    if options is None:
+        raise PipelineError("found no `distill` in the configuration; wanted its teacher; add `distill: {teacher: eo}`")
+    work = _Work(
+        data=data, config=config, options=options, models=models, checkpoints=checkpoints, resume=resume
+    )  # fmt: skip
+    teacher, figures = _teacher(work)
+    seen = students_data(data)
+    found: dict[str, Any] = {"teacher": options.teacher, "students": {options.teacher: figures}}
+    for name in options.learners(list(data.names)):
+        found["students"][name] = _student(work, name, teacher, seen)
+    counts = data.index.table["split"].value_counts()
+    found["patches"] = {split: int(counts.get(split, 0)) for split in ("train", UNLABELLED)}
+    return found
+
+
+def students_data(data: TrainingData) -> TrainingData:
+    """Return the same data with the patches without labels among those of training."""
+    table = data.index.table.copy()
+    table["split"] = table["split"].replace(UNLABELLED, "train")
+    return replace(data, index=PatchIndex(table=table, modalities=data.index.modalities))
+
+
+def of_modality(data: TrainingData, name: str) -> TrainingData:
+    """Return the same patches seen by one sensor alone."""
+    kept = tuple(item for item in data.modalities if item.name == name)
+    return replace(data, modalities=kept, normaliser=replace(data.normaliser, modalities=kept))
+
+
+def begin_with_students(config: Config, *, models: Path) -> Callable[[ThreeSteps], None]:
+    """Return what lets a fusion network begin with the networks that stage distill wrote."""
+    options = config.distill
+
+    def begin(network: Any) -> None:
+        if options is None:
+            return
+        names = [options.teacher, *options.learners(list(network.modalities))]
+        singles = {name: load_model(models / name)[0] for name in names}
+        begin_with(network, singles, decision=options.teacher)
+
+    return begin
+
+
+def _teacher(work: _Work) -> tuple[ThreeSteps, Mapping[str, Any]]:
+    name, given = work.options.teacher, work.options.model
+    if given is None:
+        result = work.fitted(name, "alone", ("joint",))
+        return result.network, work.save(name, result, ["joint"])
+    network, card = load_model(given)
+    if network.modalities != (name,):
+        raise PipelineError(
+            f"distill.model {given}: found a model of {', '.join(network.modalities)}; wanted one of {name} alone; "
+            "train one, or leave distill.model null"
+        )
+    save_model(work.models / name, network, card)
+    score = card.metrics.get("validation_score")
+    return network, {"validation_score": score, "epoch": None, "how": ["given"]}
+
+
+def _student(work: _Work, name: str, teacher: ThreeSteps, seen: TrainingData) -> Mapping[str, Any]:
+    """Let one sensor learn from the teacher, then, where that is wanted, from the labels."""
+    options, config = work.options, work.config
+    if options.epochs is not None:
+        config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": options.epochs})})
+    strategy = CrossModalDistillation(
+        teacher, batch_modalities=work.data.names, temperature=options.temperature, features=options.features
+    )
+    student = build_network(single_modality_spec(network_spec(work.data, work.config), name))
+    take_decision_layers(student, teacher)
+    result = work.fitted(name, "taught", strategy, network=student, config=config, data=seen)
+    how = ["cross_modal_distillation"]
+    if options.finetune:
+        taught = result.best_score
+        result = work.fitted(name, "alone", ("joint",), network=result.network.train())
+        how.append("joint")
+        log.info("%s: %.3f as taught, %.3f after the labels", name, taught, result.best_score)
+        return {**work.save(name, result, how), "taught_score": taught}
+    return work.save(name, result, how)

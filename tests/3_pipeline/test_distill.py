@@ -1,0 +1,186 @@
+"""Stage distill: one sensor teaches the others on tiles without labels, and the fusion network begins with them."""
+
+import json
+import shutil
+
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from equipoise.datasets.errors import SplitError
+from equipoise.datasets.patches import PatchIndex
+from equipoise.datasets.synthetic import write_scene
+from equipoise.models.checkpoint import load_model
+from equipoise.pipeline.cli import app
+from equipoise.pipeline.config import Config
+from equipoise.pipeline.errors import PipelineError, RunFolderError
+from equipoise.pipeline.run_folder import RunFolder
+from equipoise.pipeline.stages import Run
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning")
+
+SENSORS = ("eo", "sar")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Two places; the second has no labels and lies elsewhere."""
+    root = tmp_path_factory.mktemp("places")
+    first = write_scene(root / "first", size=192)
+    second = write_scene(root / "second", size=192, seed=5)
+    for path in second.paths.values():
+        with rasterio.open(path, "r+") as raster:
+            raster.transform = Affine.translation(9000, 0) * raster.transform
+    return first, second
+
+
+def _files(scene):
+    return {name: str(scene.paths[name]) for name in SENSORS}
+
+
+def _config(scenes, **changes):
+    first, second = scenes
+    return Config.model_validate({
+        "name": "distilled",
+        "modalities": {
+            "eo": {"unit": "reflectance", "scale": 1e-4, "bands": ["blue", "green", "red", "nir"]},
+            "sar": {"unit": "linear_power", "bands": ["VV", "VH"]},
+        },
+        "classes": [
+            {"value": value, "name": name, "color": color}
+            for value, (name, color) in enumerate(zip(first.class_names, first.class_colors, strict=True))
+        ],
+        "scenes": [
+            {"name": "labelled", "files": _files(first), "labels": str(first.labels)},
+            {"name": "bare", "files": _files(second), "split": "train"},
+        ],
+        "coregister": {"method": "none"},
+        "tile": {"patch_size": 32, "block_size": 48, "buffer": 0, "unlabelled": True},
+        "train": {"depth": 2, "decoder_channels": [16, 8], "epochs": 2, "device": "cpu"},
+        "evaluate": {"single_modality": False, "robustness": False, "rolls": 1, "bootstrap": 100},
+        "distill": {"teacher": "eo"},
+        **changes,
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(scenes, tmp_path_factory):
+    """A run up to the trained fusion network."""
+    bound = Run(config=_config(scenes), folder=RunFolder.open(tmp_path_factory.mktemp("run"), seed=0))
+    for stage in ("coregister", "tile", "distill", "train"):
+        bound.do(stage)
+    return bound
+
+
+def test_patches_without_labels_are_kept_apart(run):
+    index = PatchIndex.load(run.folder.root / "patches.parquet")
+    bare = index.table[index.table["scene"] == "bare"]
+    assert set(bare["split"]) == {"unlabelled"}
+    assert len(bare) == 36
+    assert run.folder.stages["tile"].figures["patches"]["unlabelled"] == len(index.of_split("unlabelled"))
+    assert index.of_split("unlabelled").class_counts(range(6)).sum() == 0
+    assert "bare" not in set(index.of_split("train").table["scene"])
+
+
+def test_a_place_without_labels_that_overlaps_a_test_block_is_refused(scenes, tmp_path):
+    first, _ = scenes
+    bound = Run(config=_config((first, first)), folder=RunFolder.open(tmp_path, seed=0))
+    bound.do("coregister")
+    with pytest.raises(SplitError, match="patch of scene 'bare'"):
+        bound.do("tile")
+
+
+def test_without_the_option_the_index_is_as_before(scenes, tmp_path, run):
+    plain = _config(scenes, distill=None, tile={"patch_size": 32, "block_size": 48, "buffer": 0})
+    bound = Run(config=plain, folder=RunFolder.open(tmp_path, seed=0))
+    for stage in ("coregister", "tile"):
+        bound.do(stage)
+    mine = PatchIndex.load(tmp_path / "patches.parquet").table
+    theirs = PatchIndex.load(run.folder.root / "patches.parquet").table
+    assert mine.equals(theirs[theirs["split"] != "unlabelled"].reset_index(drop=True))
+
+
+def test_every_sensor_has_a_model_that_works_alone(run):
+    figures = run.folder.stages["distill"].figures
+    assert figures["patches"]["unlabelled"] >= 36
+    for name in SENSORS:
+        network, card = load_model(run.folder.root / "distilled" / name)
+        assert network.modalities == (name,)
+        assert [item["name"] for item in card.modalities] == [name]
+    assert figures["students"]["sar"]["how"] == ["cross_modal_distillation", "joint"]
+
+
+def test_the_fusion_network_began_with_the_students(scenes, tmp_path, run):
+    """With a learning rate of nearly nothing it ends where it began."""
+    still = _config(scenes, train={**_config(scenes).train.model_dump(), "learning_rate": 1e-12, "weight_decay": 0})
+    shutil.copytree(run.folder.root, tmp_path / "run")
+    bound = Run(config=still, folder=RunFolder.open(tmp_path / "run", seed=0))
+    bound.do("distill")
+    bound.do("train")
+    network, _ = load_model(tmp_path / "run" / "model")
+    for column, name in enumerate(SENSORS):
+        single, _ = load_model(tmp_path / "run" / "distilled" / name)
+        theirs = single.encoders[0].state_dict()
+        for key, value in network.encoders[column].state_dict().items():
+            if value.dtype.is_floating_point and "running" not in key:
+                torch.testing.assert_close(value, theirs[key], atol=1e-6, rtol=0)
+
+
+def test_doing_it_again_does_nothing_and_other_options_do_it_anew(scenes, run):
+    _, now = run.do("distill")
+    assert not now
+    other = Run(config=_config(scenes, distill={"teacher": "eo", "temperature": 2.0}), folder=run.folder)
+    assert other.fingerprint("distill") != run.fingerprint("distill")
+    assert other.fingerprint("train") != run.fingerprint("train")
+    assert other.fingerprint("tile") == run.fingerprint("tile")
+
+
+def test_the_command_takes_a_teacher_that_was_trained_elsewhere(scenes, run, tmp_path):
+    config = _config(scenes, distill={"teacher": "eo", "model": str(run.folder.root / "distilled" / "eo"), "epochs": 1})
+    shutil.copytree(run.folder.root, tmp_path / "run")
+    (tmp_path / "c.yaml").write_text(json.dumps(config.model_dump(mode="json")))
+    words = ["train", "--stage", "distill", str(tmp_path / "c.yaml"), "-o", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "eo taught, validation scores eo" in done.stdout
+    assert "patches without labels" in done.stdout
+    record = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert record["now"] is False
+    assert record["figures"]["students"]["eo"]["how"] == ["given"]
+
+
+def test_a_teacher_of_other_sensors_is_refused(scenes, run, tmp_path):
+    config = _config(scenes, distill={"teacher": "eo", "model": str(run.folder.root / "model")})
+    shutil.copytree(run.folder.root, tmp_path / "run")
+    with pytest.raises(PipelineError, match="found a model of eo, sar; wanted one of eo alone"):
+        Run(config=config, folder=RunFolder.open(tmp_path / "run", seed=0)).do("distill")
+
+
+def test_without_options_the_stage_says_what_to_add(scenes, tmp_path):
+    bound = Run(config=_config(scenes, distill=None), folder=RunFolder.open(tmp_path, seed=0))
+    assert "distill" not in bound.stages
+    with pytest.raises(RunFolderError, match="add `distill"):
+        bound.do("distill")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"distill": {"teacher": "oe"}}, "names modality"),
+        ({"distill": {"teacher": "eo", "students": ["eo"]}}, "wanted other modalities"),
+        ({"train": {"depth": 2, "decoder_channels": [16, 8], "network": "late"}}, "network: late"),
+        ({"train": {"depth": 2, "decoder_channels": [16, 8], "fusion": "concat"}}, "fusion: concat"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_runs(scenes, changes, told):
+    with pytest.raises(ValidationError, match=told):
+        _config(scenes, **changes)
+
+
+def test_an_unknown_stage_is_one_line(tmp_path):
+    done = CliRunner().invoke(app, ["train", "--stage", "dream", str(tmp_path / "c.yaml")])
+    assert done.exit_code != 0
+    assert "found --stage dream; wanted one of fusion, distill" in str(done.exception)
