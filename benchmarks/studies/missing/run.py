@@ -34,7 +34,7 @@ from missing.counting import counted, subset_names
 from missing.figure import draw
 from missing.page import write_page
 from missing.places import Place, oracle_place, real_place
-from missing.recipes import Recipe, known
+from missing.recipes import REFERENCES, Recipe, known
 from missing.sums import best, gains, mean_iou, summed
 from real_utilization.chips import read_chips
 from real_utilization.imagery import Imagery
@@ -65,7 +65,7 @@ def work(place: Place, recipe: Recipe, seed: int) -> Found:
 
 def joined(places: list[Place], recipes: dict[str, Recipe], results: dict[str, Found], seeds: range) -> dict[str, Any]:
     """Put everything into one record."""
-    record: dict[str, Any] = {"places": {}, "against_plain": {}, "seeds": len(seeds)}
+    record: dict[str, Any] = {"places": {}, "against": {}, "seeds": len(seeds)}
     for place in places:
         runs = {name: [results[f"{place.name}-{name}-{seed}"] for seed in seeds] for name in recipes}
         record["places"][place.name] = {
@@ -76,10 +76,10 @@ def joined(places: list[Place], recipes: dict[str, Recipe], results: dict[str, F
                 for name, found in runs.items()
             },
         }  # fmt: skip
-        plain = np.array([item["counts"] for item in runs["plain"]])
-        record["against_plain"][place.name] = {
-            name: gains(np.array([item["counts"] for item in found]), plain)
-            for name, found in runs.items() if name != "plain"
+        counts = {name: np.array([item["counts"] for item in found]) for name, found in runs.items()}
+        record["against"][place.name] = {
+            reference: {name: gains(counts[name], counts[reference]) for name in recipes if name != reference}
+            for reference in REFERENCES if reference in recipes
         }  # fmt: skip
     record["best"] = best({name: found["recipes"] for name, found in record["places"].items()})
     record["strategies"] = {name: [*recipe.strategies, recipe.kind] for name, recipe in recipes.items()}
