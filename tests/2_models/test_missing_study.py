@@ -105,5 +105,5 @@ def test_every_recipe_builds_a_network_of_the_study():
     from dataclasses import replace
 
     for recipe in known().values():
-        assert FusionUNet(replace(SPEC, norm="layer", **recipe.changes)).modalities == ("eo", "sar")
+        assert FusionUNet(replace(SPEC, **{"norm": "layer", **recipe.changes})).modalities == ("eo", "sar")
     assert next(iter(RECIPES)) == "plain"

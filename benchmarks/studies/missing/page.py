@@ -24,7 +24,7 @@ def write_page(record: Mapping[str, Any], page: Path) -> None:
 
 
 def _headline(record: Mapping[str, Any]) -> Iterator[str]:
-    """The recipe that validation prefers, against what is trained on all sensors together."""
+    """Yield the recipe that validation prefers, against what is trained on all sensors together."""
     yield f"| `{record['best']}` against, points of mean IoU (95 %) | place | worst subset | all sensors |"
     yield "| --- | --- | --- | --- |"
     for place, references in record["against"].items():

@@ -61,8 +61,8 @@ RECIPES: dict[str, Recipe] = {
     "explanation_erasing": Recipe(strategies=("explanation_erasing",)),
     "consistency, response": Recipe(strategies=("consistency", "response")),
 }
-"""Name in the tables -> recipe, plain training first. ``conventional``: features concatenated, zeros for what is absent,
-batch normalisation, as most fusion networks are built."""
+"""Name in the tables -> recipe, plain training first. ``conventional``: features concatenated, zeros for what is
+absent, batch normalisation, as most fusion networks are built."""
 
 #: What the best recipe is held against: all of them are trained on all sensors together.
 REFERENCES = ("plain", "plain, batch norm", "conventional", "early fusion")
