@@ -17,8 +17,8 @@ from .config import Config
 from .distill_options import DistillOptions
 from .errors import PipelineError
 from .fit import FitResult
-from .split_names import UNLABELLED
 from .train import TrainingData, fit_network, model_card, network_spec
+from .unlabelled import UNLABELLED
 
 log = logging.getLogger(__name__)
 

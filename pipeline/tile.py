@@ -30,8 +30,8 @@ from .progress import track
 from .run_folder import fingerprint
 from .scene_options import ClassOptions
 from .split_balance import lopsided
-from .split_names import UNLABELLED
 from .stage_options import TileOptions
+from .unlabelled import UNLABELLED, apart
 
 log = logging.getLogger(__name__)
 
@@ -93,19 +93,20 @@ def tile(
             "index; make two configurations"
         )
     rows: dict[str, list[dict[str, Any]]] = {}
-    bare = _bare(stacks, task) if options.unlabelled else []
+    bare = _bare(stacks, task, georeferenced=positioned == {True}) if options.unlabelled else []
     layout = chain(
         _layout(labelled, task=task, options=options, rng=np.random.default_rng(seed)),
         ((stack, list(_windows(replace(stack, split="train"), None, task=task, options=options))) for stack in bare),
     )
     for stack, windows in track(layout, "tile", total=len(labelled) + len(bare)):
         rows[stack.name] = list(_patches(stack, windows, classes=classes, task=task, options=options))
+    grids = {stack.name: stack.geobox for stack in (*labelled, *bare)}
+    kept = apart(rows, grids, buffer=options.buffer) if options.unlabelled else rows
     check_scenes(
-        {name: [_window(row) for row in found] for name, found in rows.items()},
-        {stack.name: stack.geobox for stack in (*labelled, *bare)}, buffer=options.buffer,
+        {name: [_window(row) for row in found] for name, found in kept.items()}, grids, buffer=options.buffer
     )  # fmt: skip
     index = PatchIndex.from_rows(
-        [row for found in rows.values() for row in found],
+        [row for found in kept.values() for row in found],
         modalities=tuple(item.name for item in modalities),
         georeferenced=positioned == {True},
     )
@@ -168,9 +169,13 @@ def _has_labels(stack: AlignedStack, task: str) -> bool:
     return stack.label is not None if task == "classification" else stack.labels is not None
 
 
-def _bare(stacks: Sequence[AlignedStack], task: str) -> list[AlignedStack]:
-    """Return the scenes without labels that are not only to be mapped."""
-    return [stack for stack in stacks if stack.split in ("auto", "train") and not _has_labels(stack, task)]
+def _bare(stacks: Sequence[AlignedStack], task: str, *, georeferenced: bool) -> list[AlignedStack]:
+    """Return the scenes without labels that are not only to be mapped, and have a CRS as the labelled ones do."""
+    return [
+        stack for stack in stacks
+        if stack.split in ("auto", "train") and not _has_labels(stack, task)
+        and (stack.geobox.crs is not None) == georeferenced
+    ]  # fmt: skip
 
 
 def _layout(
