@@ -20,7 +20,8 @@ class PatchDataset(Dataset[dict[str, Any]]):
 
     A sample holds ``image`` (modality -> float32 (band, y, x), normalised, 0 where not valid), ``valid`` (modality ->
     bool (y, x)), ``available`` (bool (M,), False = the whole modality is missing), ``condition`` (int64 (), which
-    degradation it met, 0 = none; see :class:`~equipoise.datasets.augment.Augmentation`), and ``mask`` (int64 (y, x),
+    degradation it met, 0 = none; see :class:`~equipoise.datasets.augment.Augmentation`), ``registration`` (float32
+    (M,), how sure each modality's position is, 0 to 1; 1 where that is not known), and ``mask`` (int64 (y, x),
     255 = ignore) or ``label`` (int64 ()). Class values are replaced by their position in ``class_values``.
 
     Files are opened on first use, separately in each process: handles that are shared over a fork give wrong bytes.
@@ -59,6 +60,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         store: PatchStore | None = None,
     ) -> None:
         self._rows = list(zip(*(index.table[name].tolist() for name in WINDOW_COLUMNS), strict=True))
+        self._placed = _placed(index.table, [item.name for item in normaliser.modalities])
         self._readers = {name: StackReader(stack) for name, stack in stacks.items()}
         self._stored = None if store is None else store.positions(index)
         self._store = store
@@ -92,6 +94,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
             "valid": {name: _tensor(window.valid[name]) for name in images},
         }
         sample["available"] = torch.stack([mask.any() for mask in sample["valid"].values()])
+        sample["registration"] = self._placed[position]
         sample["condition"] = torch.tensor(window.condition, dtype=torch.int64)
         if self._classification:
             sample["label"] = torch.tensor(int(self._lookup[int(label)]), dtype=torch.int64)
@@ -100,6 +103,13 @@ class PatchDataset(Dataset[dict[str, Any]]):
             labels = np.full(shape, IGNORE, np.uint8) if window.labels is None else window.labels
             sample["mask"] = torch.from_numpy(self._lookup[labels].astype(np.int64))
         return sample
+
+
+def _placed(table: Any, names: Sequence[str]) -> torch.Tensor:
+    """Return float32 (patch, modality), how sure positions are; 1 where an index does not tell."""
+    known = [table[f"registration_{name}"].fillna(1.0) if f"registration_{name}" in table else 1.0 for name in names]
+    columns = [np.broadcast_to(np.asarray(values, dtype=np.float32), (len(table),)) for values in known]
+    return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:

@@ -22,7 +22,7 @@ class CrossModalDistillation(Strategy):
     ``loss = features * mean_k L_k + T^2 KL(softmax(t / T) || softmax(s / T))``, where ``L_k`` is the squared difference
     of the two networks' encoded features at scale k, over the mean square of the teacher's, and ``t``, ``s`` are their
     logits. Cells and pixels count where both modalities are valid there, by the teacher's confidence (the probability
-    of its class). Labels are not read.
+    of its class) and by how sure the position of either is. Labels are not read.
 
     Regression of a teacher's latent features over synchronised pairs, and taking over its head, are those of RecycleML
     (Xing et al., 2018); soft labels at a temperature those of Hinton et al. (2015). Ours: several scales, the masks,
@@ -61,7 +61,8 @@ class CrossModalDistillation(Strategy):
         # In a list, where torch does not look: the teacher is no part of what is trained or saved.
         self._held = [teacher.eval().requires_grad_(False)]
         self.modality = teacher.modalities[0]
-        self.column = list(batch_modalities).index(self.modality)
+        self.columns = {name: column for column, name in enumerate(batch_modalities)}
+        self.column = self.columns[self.modality]
         self.temperature, self.features = temperature, features
 
     def attach(self, network: ThreeSteps) -> None:
@@ -87,7 +88,7 @@ class CrossModalDistillation(Strategy):
         if told is None:
             return loss * 0
         features, logits = told
-        confidence = logits.softmax(dim=1).amax(dim=1, keepdim=True)
+        confidence = logits.softmax(dim=1).amax(dim=1, keepdim=True) * self._placed(step, logits)
         total = step.logits.new_zeros(())
         if self.features > 0:
             total = total + self.features * feature_distance(
@@ -109,6 +110,15 @@ class CrossModalDistillation(Strategy):
             every = torch.ones(features.batch, 1, dtype=torch.bool, device=features.device)
             logits = teacher.decode(teacher.fuse(features, every), size=features.size)
         return features, full_precision(logits)
+
+    def _placed(self, step: Step, logits: Tensor) -> Tensor:
+        """Return how sure the position of the less surely placed of the two is, (batch, 1, ...)."""
+        known = step.batch.get("registration")
+        if known is None:
+            return torch.ones_like(logits[:, :1])
+        columns = [self.column, self.columns[step.network.modalities[0]]]
+        least = known[:, columns].amin(dim=1).to(logits)
+        return least.reshape(-1, *[1] * (logits.ndim - 1))
 
     def _soft(self, step: Step, logits: Tensor, confidence: Tensor) -> Tensor:
         """Return the divergence of soft labels where both see something, weighted by the teacher's confidence."""

@@ -176,7 +176,7 @@ def test_a_sample_holds_normalised_images_masks_and_remapped_labels(tmp_path):
     truth = invented()
     sample = dataset_of(truth.write(tmp_path), row(top=2, left=4))[0]
     cut = (slice(2, 18), slice(4, 20))
-    assert list(sample) == ["image", "valid", "available", "condition", "mask"]
+    assert list(sample) == ["image", "valid", "available", "registration", "condition", "mask"]
     assert int(sample["condition"]) == 0
     assert list(sample["image"]) == list(sample["valid"]) == ["sar", "eo", "ir"]
     for name in ("sar", "eo"):
@@ -190,6 +190,13 @@ def test_a_sample_holds_normalised_images_masks_and_remapped_labels(tmp_path):
     expected = np.vectorize(remapped.get)(truth.labels[cut])
     np.testing.assert_array_equal(sample["mask"], expected)
     assert sample["mask"].dtype == torch.int64
+
+
+def test_a_sample_knows_how_sure_positions_are_and_takes_what_is_not_known_for_sure(tmp_path):
+    stack = invented().write(tmp_path)
+    assert dataset_of(stack, row())[0]["registration"].tolist() == [1, 1, 1]
+    known = dataset_of(stack, row(registration_sar=0.25, registration_eo=float("nan")))[0]["registration"]
+    assert (known.tolist(), known.dtype) == ([0.25, 1, 1], torch.float32)
 
 
 def test_a_missing_modality_is_zero_not_valid_and_not_available(tmp_path):

@@ -110,6 +110,18 @@ def test_what_either_does_not_see_changes_nothing(settings):
     assert torch.equal(first, second)
 
 
+def test_samples_count_by_the_less_sure_of_both_positions():
+    """Two samples of which one is placed nowhere teach what the other teaches alone."""
+    batch = _batch(2)
+    one = {key: ({name: item[:1] for name, item in value.items()} if isinstance(value, dict) else value[:1])
+           for key, value in batch.items()}  # fmt: skip
+    for sure in ([[1.0, 1.0], [1.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]], [[0.5, 1.0], [1.0, 0.0]]):
+        batch["registration"] = torch.tensor(sure)
+        both = _loss(_single("sar", seed=1).eval(), _single("eo"), batch)
+        alone = _loss(_single("sar", seed=1).eval(), _single("eo"), one)
+        assert float(both.detach()) == pytest.approx(float(alone.detach()), rel=1e-4)
+
+
 def test_labels_are_not_read_and_no_teacher_at_all_teaches_nothing():
     with_labels, without = _batch(labelled=True), _batch()
     losses = [_loss(_single("sar", seed=1).eval(), _single("eo"), batch) for batch in (with_labels, without)]
