@@ -69,7 +69,9 @@ def missing_modality_probe(
     Parameters
     ----------
     network
-        Put into evaluation mode and back; any checkpoint of a network with the three steps.
+        Put into evaluation mode and back; any checkpoint of a network with the three steps, such as
+        ``equipoise.load_model(folder).predictor.network``. Networks that join answers (``late``, ``i2m2``, ensembles)
+        have no fused features: of them the joined answer is probed.
     batches
         Dicts with ``image`` and where present ``valid`` and ``available``.
     bootstrap, seed
@@ -117,12 +119,17 @@ def _collected(network: ThreeStepNetwork, batches: Iterable[Batch]) -> tuple[Ten
                     continue
                 kept = features.of(rows.to(features.device))
                 fused = network.fuse(kept, row.expand(len(rows), -1).to(features.device))[-1]
-                vectors.append(fused.float().mean(dim=(-2, -1)).cpu())
+                vectors.append(_pooled(fused.float()).cpu())
                 shown.append(row.expand(len(rows), -1))
                 sample.append(rows + count)
             count += len(inputs.available)
     require(count > 0, "no batch", "at least one", "check the split")
     return torch.cat(vectors), torch.cat(shown), torch.cat(sample)
+
+
+def _pooled(fused: Tensor) -> Tensor:
+    """Return the mean over places, (row, channel); joined answers of classification have no places."""
+    return fused if fused.ndim == 2 else fused.mean(dim=(-2, -1))
 
 
 def _probed(

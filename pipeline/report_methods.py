@@ -31,6 +31,8 @@ SOURCES: Mapping[str, str] = {
     "gradient modulation. CVPR.",
     "mmpareto": "Wei, Y., Hu, D. (2024). MMPareto: boosting multimodal learning with innocent unimodal assistance. "
     "ICML.",
+    "konwer": "Konwer, A., et al. (2023). Enhancing modality-agnostic representations via meta-learning for brain "
+    "tumor segmentation. ICCV.",
     "guo": "Guo, C., Pleiss, G., Sun, Y., Weinberger, K. Q. (2017). On calibration of modern neural networks. ICML.",
     "shapley": "Shapley, L. S. (1953). A value for n-person games. Contributions to the Theory of Games II, 307-317.",
     "brier": "Brier, G. W. (1950). Verification of forecasts expressed in terms of probability. Monthly Weather Review "
@@ -55,6 +57,11 @@ _STRATEGIES: Mapping[str, tuple[str, str | None]] = {
     "greedy": ("the sensor that learned more slowly was left alone with the task for some steps", "greedy"),
     "ogm_ge": ("gradients of the sensor that was ahead were damped", "ogm"),
     "mmpareto": ("each encoder followed a direction that serves the fused and its own loss", "mmpareto"),
+    "meta_missing": (
+        "layers that had taken a step on a random subset of the sensors answered for all of them, and a detector of "
+        "those that were missing was worked against",
+        "konwer",
+    ),
 }
 
 _FUSIONS = {

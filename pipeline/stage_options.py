@@ -11,7 +11,7 @@ from .utilization_options import UtilizationOptions
 
 StrategyName = Literal[
     "joint", "subset_sampling", "response", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy",
-    "mu_bounded", "mu_matched", "ogm_ge", "mmpareto",
+    "mu_bounded", "mu_matched", "ogm_ge", "mmpareto", "meta_missing",
 ]  # fmt: skip
 
 #: Strategies that work on the encoder of each modality, which early fusion has not.

@@ -9,6 +9,7 @@ from .frozen_head import FrozenHead
 from .greedy import Greedy
 from .inverse_reliance import InverseReliance
 from .joint import Joint
+from .meta_missing import MetaMissing
 from .mmpareto import MMPareto
 from .mu_legacy import MuLegacy
 from .mu_matched import MuMatched
@@ -38,6 +39,7 @@ STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
     ),
     "ogm_ge": lambda modalities, _wanted: OgmGe(len(modalities)),
     "mmpareto": lambda _modalities, _wanted: MMPareto(),
+    "meta_missing": lambda _modalities, _wanted: MetaMissing(),
 }
 
 

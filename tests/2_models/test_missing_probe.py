@@ -7,9 +7,12 @@ import pytest
 import torch
 from fake_networks import MODALITIES, Reader, chunked, clues
 
+from equipoise.models.baselines import build_network
+from equipoise.models.checkpoint import ModelCard, load_model, save_model
 from equipoise.models.errors import ModelError
 from equipoise.models.missing_probe import missing_modality_probe
 from equipoise.models.network import FusionUNet, NetworkSpec
+from equipoise.models.spec import KINDS
 
 
 class Telltale(Reader):
@@ -75,6 +78,26 @@ def test_a_network_is_probed_and_left_as_it_was():
     assert all(0 <= accuracy <= 1 for accuracy in found.accuracy)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_folder_can_be_probed(tmp_path, kind, task):
+    torch.manual_seed(0)
+    spec = NetworkSpec(
+        modalities=("eo", "sar"), in_channels=(3, 2), classes=2, depth=2, decoder_channels=(16, 8), kind=kind, task=task
+    )  # fmt: skip
+    card = ModelCard(
+        network=spec.to_dict(), modalities=({"name": "eo"}, {"name": "sar"}), class_prior=(0.5, 0.5),
+        classes=({"value": 0, "name": "dry", "color": "#aaaaaa"}, {"value": 1, "name": "wet", "color": "#0000ff"}),
+    )  # fmt: skip
+    network = build_network(spec).eval()
+    save_model(tmp_path / "model", network, card)
+    batches = [{"image": {"eo": torch.randn(12, 3, 16, 16), "sar": torch.randn(12, 2, 16, 16)}}]
+    found = missing_modality_probe(load_model(tmp_path / "model")[0], batches, bootstrap=20)
+    assert found == missing_modality_probe(network, batches, bootstrap=20)
+    assert all(0 <= accuracy <= 1 for accuracy in found.accuracy)
+    assert found.samples == (6, 6)
 
 
 def test_bad_requests_are_refused():

@@ -179,7 +179,7 @@ def test_competitors_train_with_every_strategy_or_refuse_it(kind, names):
     task = _task(spec, strategy=strategy)
     (optimizer,) = [task.configure_optimizers()["optimizer"]]
     counted = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    assert {id(item) for item in counted} == {id(item) for item in task.network.parameters()}
+    assert {id(item) for item in counted} == {id(item) for item in [*task.network.parameters(), *strategy.parameters()]}
     assert len(counted) == len(set(map(id, counted)))
     for progress in (0.0, 1.0):  # before and after a change of phase
         strategy.begin_epoch(task.network, progress=progress)
