@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .dates import date_key
 from .errors import ModelError, require, wanted
 from .features import Features
 
@@ -57,11 +58,12 @@ class Observed:
     available: Tensor
 
     def rolled(self, modality: str, index: Tensor) -> "Observed":
-        """Give every sample another sample's modality, image and valid mask together; see ``Features.rolled``."""
+        """Give every sample another sample's modality, image, date and valid mask together; see ``Features.rolled``."""
         valid = self.valid
         if valid is not None:
             valid = {**valid, modality: valid[modality][index]}
-        image = {**self.image, modality: self.image[modality][index]}
+        moved = [key for key in (modality, date_key(modality)) if key in self.image]
+        image = {**self.image, **{key: self.image[key][index] for key in moved}}
         return Observed(image=image, valid=valid, available=self.available)
 
     def seen(self, modalities: tuple[str, ...]) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .core_answers import CoreRegions, decode_core, head_at
+from .dates import DateEncoding, date_key
 from .encoders import ModalityEncoder
 from .errors import require
 from .features import Features, pad, padded_size, valid_shares
@@ -71,6 +72,8 @@ class FusionUNet(ThreeSteps):
             for name, part in self.named_children():
                 if name not in ("encoders", "fusion"):
                     by_channels(part)
+        # Last, so that whatever else begins at random begins as it would without dates.
+        self.dates = nn.ModuleList(DateEncoding(spec.widths) for _ in spec.modalities if spec.dates)
         # Measured on two CPU cores: a training step takes a quarter less time than in the default layout.
         self.to(memory_format=torch.channels_last)
 
@@ -108,6 +111,9 @@ class FusionUNet(ThreeSteps):
         usable = usable_pixels(self.spec, image, valid=valid, available=available)
         for column, modality in enumerate(self.modalities):
             maps[modality], shares[modality] = self._encode_one(column, image[modality], usable[column])
+            if self.spec.dates:
+                seen = usable[column].flatten(1).any(dim=1)
+                maps[modality] = self.dates[column](maps[modality], image[date_key(modality)], seen=seen)
         return Features(maps=maps, shares=shares, size=size)
 
     def fuse(self, features: Features, available: Tensor) -> list[Tensor]:

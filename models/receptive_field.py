@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .dates import unknown_dates
 from .three_steps import ThreeSteps
 
 
@@ -80,7 +81,9 @@ def _logits(network: ThreeSteps, image: Mapping[str, Tensor]) -> Tensor:
     first = next(iter(image.values()))
     available = torch.ones(1, len(image), dtype=torch.bool, device=first.device)
     valid = {name: torch.ones_like(values[:, 0], dtype=torch.bool) for name, values in image.items()}
-    features = network.encode(image, valid=valid, available=available)
+    # When an image was taken says nothing of how far the network looks.
+    dated = {**image, **unknown_dates(tuple(image), like=first)}
+    features = network.encode(dated, valid=valid, available=available)
     return network.decode(network.fuse(features, available), size=features.size)
 
 

@@ -13,7 +13,7 @@ Task = Literal["segmentation", "classification"]
 _TASKS = ("segmentation", "classification")
 _MOST_CHANNELS = 4096
 _MOST_CLASSES = 255  # 255 itself marks pixels to ignore
-_ADDED_LATER = {"deep_supervision", "norm", "kind"}
+_ADDED_LATER = {"deep_supervision", "norm", "kind", "dates"}
 _LEAST_NORMED = 4  # channels
 
 #: The fusion network and its competitors (see :mod:`equipoise.models.baselines`).
@@ -50,6 +50,9 @@ class NetworkSpec:
         of each modality, too, before they are fused: no modality then speaks louder than another.
     kind
         One of :data:`KINDS`: :class:`FusionUNet`, or the competitor that is built from the same description.
+    dates
+        Whether the date of each image is read (:class:`~equipoise.models.dates.DateEncoding`); not by early fusion,
+        whose bands are one image.
 
     Raises
     ------
@@ -68,6 +71,7 @@ class NetworkSpec:
     deep_supervision: bool = False
     norm: str = "batch"
     kind: str = "fusion"
+    dates: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.modalities)
@@ -119,6 +123,11 @@ class NetworkSpec:
             "widen decoder_channels",
         )  # fmt: skip
         require(self.kind in KINDS, f"network kind {self.kind!r}", f"one of {KINDS}", "correct it")
+        require(
+            isinstance(self.dates, bool) and (self.kind != "early" or not self.dates),
+            f"dates {self.dates!r} for a network of kind {self.kind!r}", "true or false, and false for early",
+            "correct it",
+        )  # fmt: skip
 
     @property
     def encoders(self) -> tuple[str, ...]:

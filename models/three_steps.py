@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from .dates import date_key
 from .errors import require
 from .features import Features
 from .spec import NetworkSpec
@@ -27,7 +28,8 @@ class ThreeSteps(nn.Module, ABC):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        self.spec = spec if spec.kind == self.kind else replace(spec, kind=self.kind)
+        # No competitor has surrogates.
+        self.spec = spec if spec.kind == self.kind else replace(spec, kind=self.kind, surrogate=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -46,7 +48,9 @@ class ThreeSteps(nn.Module, ABC):
         Parameters
         ----------
         image
-            Per modality float32 (batch, band, y, x), normalised; any y, x of at least 1. Further keys are ignored.
+            Per modality float32 (batch, band, y, x), normalised; any y, x of at least 1. A network with
+            ``spec.dates`` also reads each modality's :func:`~equipoise.models.dates.date_key`. Further keys are
+            ignored.
         available
             bool (batch, modality) or None for all present. Absent data are never read.
         valid
@@ -168,6 +172,8 @@ def check_batch(
                 f"{(batch, *size)}",
                 "give one mask per sample",
             )
+    absent = [name for name in spec.modalities if spec.dates and date_key(name) not in image]
+    require(not absent, f"no dates of {absent}", "those of each modality", "give `unknown_dates` where none is known")
     if available is not None:
         wish = (batch, len(spec.modalities))
         require(
