@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from .fusion_mean import MaskedMeanFusion, seen
 
+#: Of two variances: channels that hardly vary correlate with nothing.
+_LEAST_PRODUCT = 1e-12
+
 
 class ConcatFusion(nn.Module):
     """One 1x1 convolution over all masked maps and one presence channel per modality.
@@ -63,3 +66,41 @@ class SharedPrivateFusion(nn.Module):
         for project, feature, weight in zip(self.private, features, weights, strict=True):
             fused = fused + project(feature) * weight
         return fused, total
+
+    def overlap(self, maps: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+        """Return how much the shared and the private projections of a modality say the same.
+
+        The mean square of the correlation coefficients, over cells by weight, between each channel of ``S(f_m)`` and
+        each of ``P_m(f_m)``; then the mean over the modalities that are anywhere present. That the two factors should
+        not overlap is the difference loss of domain separation networks (Bousmalis et al., NIPS 2016), there a squared
+        Frobenius norm of products; correlations, which no scale can make small, are ours. It teaches the projections
+        alone: what comes in is detached.
+
+        Parameters
+        ----------
+        maps, weights
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        Tensor
+            float32 scalar in [0, 1]; 0 where nothing was seen.
+        """
+        found = []
+        for project, feature, weight in zip(self.private, maps, weights, strict=True):
+            known = seen(feature, weight).detach()
+            found.append(_mean_square_correlation(self.shared(known), project(known), weight))
+        there = torch.stack([(weight > 0).any() for weight in weights]).float()
+        return (torch.stack(found) * there).sum() / there.sum().clamp_min(1)
+
+
+def _mean_square_correlation(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of the squared correlations between channels of two (batch, channel, y, x), by weight."""
+    share = weight.float().movedim(1, 0).flatten(1)
+    share = share / share.sum().clamp_min(torch.finfo(share.dtype).tiny)
+    one, other = (values.float().movedim(1, 0).flatten(1) for values in (first, second))
+    one, other = (values - (values * share).sum(dim=1, keepdim=True) for values in (one, other))
+    variances = [(values.square() * share).sum(dim=1) for values in (one, other)]
+    # Not the root of a variance: its gradient has no bound near 0.
+    product = (variances[0][:, None] * variances[1]).clamp_min(_LEAST_PRODUCT)
+    return (((one * share) @ other.T).square() / product).mean()

@@ -19,7 +19,7 @@ class LateFusion(JoinedAnswers):
     Parameters
     ----------
     spec
-        The fusion network to compete with; ``fusion`` and ``deep_supervision`` are not used.
+        The fusion network to compete with; ``fusion``, ``deep_supervision`` and ``surrogate`` are not used.
     weights
         Pre-trained encoders, as for :class:`~equipoise.models.network.FusionUNet`.
 
@@ -32,7 +32,7 @@ class LateFusion(JoinedAnswers):
     kind = "late"
 
     def __init__(self, spec: NetworkSpec, *, weights: Mapping[str, str] | None = None) -> None:
-        spec = replace(spec, deep_supervision=False)
+        spec = replace(spec, deep_supervision=False, surrogate=False)
         super().__init__(spec, _singles(spec, weights or {}))
 
     def _joined(self, logits: Tensor, votes: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class I2M2(JoinedAnswers):
     Parameters
     ----------
     spec
-        The joint network; the others follow from it. ``deep_supervision`` is not used.
+        The joint network; the others follow from it. ``deep_supervision`` and ``surrogate`` are not used.
     weights
         Pre-trained encoders, as for :class:`~equipoise.models.network.FusionUNet`.
 
@@ -103,7 +103,7 @@ class I2M2(JoinedAnswers):
     kind = "i2m2"
 
     def __init__(self, spec: NetworkSpec, *, weights: Mapping[str, str] | None = None) -> None:
-        spec = replace(spec, deep_supervision=False)
+        spec = replace(spec, deep_supervision=False, surrogate=False)
         super().__init__(spec, _singles(spec, weights or {}))
         self.joint = FusionUNet(spec, weights=weights)
 
@@ -159,6 +159,7 @@ def _common(specs: Sequence[NetworkSpec]) -> NetworkSpec:
         modalities=tuple(spec.modalities[0] for spec in specs),
         in_channels=tuple(spec.in_channels[0] for spec in specs),
         encoder=tuple(spec.encoders[0] for spec in specs),
+        wavelengths=tuple(value for spec in specs for value in spec.wavelengths),
         deep_supervision=False,
     )
 

@@ -1,6 +1,6 @@
 """FusionUNet: one encoder a modality, fusion at each scale over what is present, one decoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -15,6 +15,7 @@ from .features import Features, pad, padded_size, valid_shares
 from .fusion import build_fusion
 from .norm import by_channels
 from .spec import NetworkSpec
+from .surrogate import ShownScale, SurrogateFeatures
 from .three_steps import ThreeSteps, check_batch, usable_pixels
 
 __all__ = ["FusionUNet", "NetworkSpec"]
@@ -57,6 +58,7 @@ class FusionUNet(ThreeSteps):
                 widths=spec.widths,
                 weights=names.get(modality),
                 norm=spec.norm,
+                wavelengths=spec.wavelengths_of(modality),
             )
             for modality, name, bands in zip(spec.modalities, spec.encoders, spec.in_channels, strict=True)
         )
@@ -74,6 +76,12 @@ class FusionUNet(ThreeSteps):
                     by_channels(part)
         # Last, so that whatever else begins at random begins as it would without dates.
         self.dates = nn.ModuleList(DateEncoding(spec.widths) for _ in spec.modalities if spec.dates)
+        # Behind all else, likewise.
+        self.surrogates = nn.ModuleList(
+            SurrogateFeatures(spec.widths[scale], modalities=len(spec.modalities))
+            for scale in sorted(spec.widths)
+            if spec.surrogate
+        )
         # Measured on two CPU cores: a training step takes a quarter less time than in the default layout.
         self.to(memory_format=torch.channels_last)
 
@@ -132,15 +140,43 @@ class FusionUNet(ThreeSteps):
             Segmentation: (batch, channel, y, x) per scale, fine to coarse. Classification: one map
             (batch, channel, 1, 1), the mean of the deepest scale weighted by the valid share of its cells.
         """
+        return self.join(self.shown(features, available))
+
+    def shown(self, features: Features, available: Tensor) -> list[ShownScale]:
+        """Return what fusion gets to see: the modalities present, and surrogates of the others where there are any.
+
+        Parameters
+        ----------
+        features, available
+            As for :meth:`fuse`.
+
+        Returns
+        -------
+        list of ShownScale
+            Fine to coarse.
+        """
         available = available.to(features.device)
-        fused = []
-        for level, fusion in enumerate(self.fusion):
+        scales = []
+        for level in range(len(self.fusion)):
+            maps = [features.maps[modality][level] for modality in self.modalities]
             weights = [
                 features.shares[modality][level] * available[:, column, None, None, None]
                 for column, modality in enumerate(self.modalities)
             ]
-            joined, total = fusion([features.maps[modality][level] for modality in self.modalities], weights)
-            fused.append(joined if self.spec.task == "segmentation" else _pooled(joined, total))
+            if self.spec.surrogate:
+                scales.append(self.surrogates[level](maps, weights))
+            else:
+                scales.append(ShownScale(maps=maps, weights=weights, total=None))
+        return scales
+
+    def join(self, scales: Sequence[ShownScale]) -> list[Tensor]:
+        """Join what :meth:`shown` returned; the result is that of :meth:`fuse`."""
+        fused = []
+        for fusion, scale in zip(self.fusion, scales, strict=True):
+            joined, weight = fusion(scale.maps, scale.weights)
+            # Which cells count is a matter of what was seen, not of what was guessed.
+            weight = weight if scale.total is None else scale.total
+            fused.append(joined if self.spec.task == "segmentation" else _pooled(joined, weight))
         return fused
 
     def decode(self, fused: list[Tensor], *, size: tuple[int, int]) -> Tensor:

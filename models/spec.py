@@ -13,7 +13,7 @@ Task = Literal["segmentation", "classification"]
 _TASKS = ("segmentation", "classification")
 _MOST_CHANNELS = 4096
 _MOST_CLASSES = 255  # 255 itself marks pixels to ignore
-_ADDED_LATER = {"deep_supervision", "norm", "kind", "dates"}
+_ADDED_LATER = {"deep_supervision", "norm", "surrogate", "kind", "dates", "wavelengths"}
 _LEAST_NORMED = 4  # channels
 
 #: The fusion network and its competitors (see :mod:`equipoise.models.baselines`).
@@ -48,11 +48,17 @@ class NetworkSpec:
     norm
         How decision layers are normalised. ``batch``; or ``layer``, over the channels of each place, and the features
         of each modality, too, before they are fused: no modality then speaks louder than another.
+    surrogate
+        Whether features of an absent modality are predicted from those present
+        (:mod:`~equipoise.models.surrogate`); for ``kind`` ``fusion`` and two modalities or more.
     kind
         One of :data:`KINDS`: :class:`FusionUNet`, or the competitor that is built from the same description.
     dates
         Whether the date of each image is read (:class:`~equipoise.models.dates.DateEncoding`); not by early fusion,
         whose bands are one image.
+    wavelengths
+        A number a band, modality after modality: nm, -1 to -4 for the polarisations VV, VH, HH and HV, 0 where it is
+        not known; empty unless an encoder reads them (:mod:`~equipoise.models.foundation`).
 
     Raises
     ------
@@ -70,8 +76,10 @@ class NetworkSpec:
     fusion: str = "mean"
     deep_supervision: bool = False
     norm: str = "batch"
+    surrogate: bool = False
     kind: str = "fusion"
     dates: bool = False
+    wavelengths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.modalities)
@@ -117,6 +125,11 @@ class NetworkSpec:
             "correct it",
         )
         require(self.norm in NORMS, f"norm {self.norm!r}", f"one of {NORMS}", "correct the norm")
+        self._check_surrogate()
+        require(
+            len(self.wavelengths) in (0, sum(self.in_channels)) and all(_number(value) for value in self.wavelengths),
+            f"wavelengths {self.wavelengths}", f"none, or {sum(self.in_channels)} numbers, one a band", "correct them",
+        )  # fmt: skip
         require(
             self.norm == "batch" or min(self.decoder_channels) >= _LEAST_NORMED,
             f"norm 'layer' over {min(self.decoder_channels)} channels", f"at least {_LEAST_NORMED}",
@@ -129,6 +142,16 @@ class NetworkSpec:
             "correct it",
         )  # fmt: skip
 
+    def _check_surrogate(self) -> None:
+        require(isinstance(self.surrogate, bool), f"surrogate {self.surrogate!r}", "true or false", "correct it")
+        fits = len(self.modalities) > 1 and self.kind == "fusion" and min(self.decoder_channels) >= _LEAST_NORMED
+        require(
+            fits or not self.surrogate,
+            f"surrogate for kind {self.kind!r}, {len(self.modalities)} modalities, widths {self.decoder_channels}",
+            f"kind 'fusion', 2 modalities or more, widths of {_LEAST_NORMED} or more",
+            "leave surrogate out",
+        )
+
     @property
     def encoders(self) -> tuple[str, ...]:
         """One encoder name per modality."""
@@ -139,6 +162,12 @@ class NetworkSpec:
         """Channels per fused scale: ``k`` has stride ``2 ** k``, 0 is the stem; classification reads the deepest."""
         widths = dict(zip(range(self.depth, 0, -1), self.decoder_channels, strict=True))
         return {0: widths[1], **widths} if self.task == "segmentation" else {self.depth: widths[self.depth]}
+
+    def wavelengths_of(self, modality: str) -> tuple[float, ...]:
+        """Return those of one modality's bands; empty where none are known."""
+        column = self.modalities.index(modality)
+        first = sum(self.in_channels[:column])
+        return self.wavelengths[first : first + self.in_channels[column]]
 
     def single(self, modality: str) -> Self:
         """Describe the fusion network that has the same encoder and decoder but one modality.
@@ -152,7 +181,7 @@ class NetworkSpec:
         column = self.modalities.index(modality)
         return replace(
             self, modalities=(modality,), in_channels=(self.in_channels[column],), encoder=self.encoders[column],
-            kind="fusion",
+            kind="fusion", surrogate=False,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -189,6 +218,10 @@ class NetworkSpec:
 def _positive(value: object) -> bool:
     # The upper bound keeps a foreign description from asking for more memory than there is.
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_CHANNELS
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -4 <= value < 1e9
 
 
 def _names(values: tuple[str, ...]) -> bool:

@@ -33,6 +33,8 @@ SOURCES: Mapping[str, str] = {
     "ICML.",
     "konwer": "Konwer, A., et al. (2023). Enhancing modality-agnostic representations via meta-learning for brain "
     "tumor segmentation. ICCV.",
+    "mfm": "Tsai, Y.-H. H., Liang, P. P., Zadeh, A., Morency, L.-P., Salakhutdinov, R. (2019). Learning factorized "
+    "multimodal representations. ICLR.",
     "guo": "Guo, C., Pleiss, G., Sun, Y., Weinberger, K. Q. (2017). On calibration of modern neural networks. ICML.",
     "shapley": "Shapley, L. S. (1953). A value for n-person games. Contributions to the Theory of Games II, 307-317.",
     "brier": "Brier, G. W. (1950). Verification of forecasts expressed in terms of probability. Monthly Weather Review "
@@ -62,6 +64,7 @@ _STRATEGIES: Mapping[str, tuple[str, str | None]] = {
         "those that were missing was worked against",
         "konwer",
     ),
+    "latent_surrogate": ("features of hidden sensors were predicted from the others and used in their place", "mfm"),
 }
 
 _FUSIONS = {

@@ -11,7 +11,7 @@ from .utilization_options import UtilizationOptions
 
 StrategyName = Literal[
     "joint", "subset_sampling", "response", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy",
-    "mu_bounded", "mu_matched", "ogm_ge", "mmpareto", "meta_missing",
+    "mu_bounded", "mu_matched", "ogm_ge", "mmpareto", "meta_missing", "latent_surrogate",
 ]  # fmt: skip
 
 #: Strategies that work on the encoder of each modality, which early fusion has not.
@@ -105,6 +105,11 @@ class TrainOptions(Options):
         "that read their features; attention: they attend to each other (mean at strides 1 and 2); concat: "
         "concatenated with presence channels; shared_private: mean of a shared and sum of private projections.",
     )
+    dates: bool = Field(
+        False,
+        description="Also read when each image was taken: day of the year, and days before or after the reference's "
+        "(docs/missing/dates.md); not in network: early.",
+    )
     deep_supervision: bool = Field(
         False, description="Give each coarser scale a head of its own, for strategies that train on them; segmentation."
     )
@@ -113,6 +118,11 @@ class TrainOptions(Options):
         description="Normalisation of fusion and decoder. layer: each place over its channels, and each modality "
         "before it is fused, so that none speaks louder than another; batch: over the batch; null: layer for response, "
         "mu_bounded and mu_matched, batch for the others.",
+    )
+    surrogate: bool | None = Field(
+        None,
+        description="Guess the features of a missing sensor from those present, in network: fusion. null: true for "
+        "latent_surrogate, false for the others.",
     )
     strategy: StrategyName | list[StrategyName] = Field(
         "subset_sampling",
@@ -163,13 +173,25 @@ class TrainOptions(Options):
             )
         if self.deep_supervision and self.network in ("late", "i2m2"):
             raise ValueError(f"deep_supervision is true for network: {self.network}; wanted network: fusion or early")
+        self._check_surrogate()
         if self.network == "early":
             self._check_early()
         return self
 
+    def _check_surrogate(self) -> None:
+        """Refuse guesses where there is no part that could make them, and a strategy of guesses without them."""
+        asks = "latent_surrogate" in self.strategies
+        if self.surrogate is False and asks:
+            raise ValueError("surrogate is false for strategy: latent_surrogate; wanted true, or another strategy")
+        if self.chosen_surrogate and self.network != "fusion":
+            found = "strategy is latent_surrogate" if asks else "surrogate is true"
+            raise ValueError(f"{found} for network: {self.network}; wanted network: fusion")
+
     def _check_early(self) -> None:
         """Refuse what needs an encoder for each modality."""
         remedy = "early fusion, whose one encoder reads all bands; choose another network, or"
+        if self.dates:
+            raise ValueError(f"dates is true for {remedy} leave it out")
         needing = [name for name in self.strategies if name in NEED_ENCODERS]
         if needing:
             raise ValueError(f"strategy is {needing[0]} for network: early; wanted one for {remedy} another strategy")
@@ -191,6 +213,11 @@ class TrainOptions(Options):
         if self.norm is not None:
             return self.norm
         return "layer" if {"response", "mu_bounded", "mu_matched"} & set(self.strategies) else "batch"
+
+    @property
+    def chosen_surrogate(self) -> bool:
+        """Whether features are guessed, with the choice that is left open made."""
+        return "latent_surrogate" in self.strategies if self.surrogate is None else self.surrogate
 
     @property
     def strategies(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from .degradation_options import degradations
 from .fit import FitResult, fit
 from .model_folder import describe_modality
 from .run_folder import package_versions
+from .scene_dates import check_dates
 from .scene_options import ClassOptions
 
 
@@ -89,6 +90,8 @@ def network_spec(data: TrainingData, config: Config) -> NetworkSpec:
         encoder=encoder if isinstance(encoder, str) else tuple(encoder[name] for name in data.names),
         decoder_channels=tuple(config.train.decoder_channels), fusion=config.train.fusion,
         deep_supervision=config.train.deep_supervision, norm=config.train.chosen_norm, kind=config.train.network,
+        dates=config.train.dates,
+        surrogate=config.train.chosen_surrogate,
     )  # fmt: skip
 
 
@@ -145,6 +148,7 @@ def train(
     Figures: ``history``, ``ended`` (why, in words), ``best_epoch``, ``best_score``, ``learning_rate``, ``utilization``,
     ``calibration`` (:func:`~equipoise.pipeline.calibration.calibrate`), ``model``.
     """
+    check_dates(data.stacks.values(), data.normaliser)
     spec = network_spec(data, config)
     network = None
     if initial is not None:
@@ -197,6 +201,7 @@ def model_card(
             "epochs": config.train.epochs, "learning_rate": result.learning_rate, "ended": result.ended,
             "target": config.train.utilization.model_dump(mode="json"),
             "best_epoch": result.best_epoch, "normalisation": config.tile.normalisation, "utilization": utilization,
+            **({} if data.normaliser.reference is None else {"dates_from": data.normaliser.reference}),
             "pretrained": dict(config.train.weights), "versions": package_versions(), "calibration": calibration,
         },
         metrics={"validation_score": result.best_score, "temperature": calibration["temperature"]},

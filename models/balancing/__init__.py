@@ -9,6 +9,7 @@ from .frozen_head import FrozenHead
 from .greedy import Greedy
 from .inverse_reliance import InverseReliance
 from .joint import Joint
+from .latent_surrogate import LatentSurrogate
 from .meta_missing import MetaMissing
 from .mmpareto import MMPareto
 from .mu_legacy import MuLegacy
@@ -19,7 +20,7 @@ from .settings import Utilization
 from .strategy import Step, Strategy
 from .subset_sampling import SubsetSampling
 
-__all__ = ["STRATEGIES", "Step", "Strategy", "Utilization", "build_strategy"]
+__all__ = ["STRATEGIES", "TEACH_SUBSETS", "Step", "Strategy", "Utilization", "build_strategy"]
 
 #: Name -> what builds the strategy for modalities, in the network's order, and the utilization that is wanted.
 STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
@@ -40,7 +41,11 @@ STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
     "ogm_ge": lambda modalities, _wanted: OgmGe(len(modalities)),
     "mmpareto": lambda _modalities, _wanted: MMPareto(),
     "meta_missing": lambda _modalities, _wanted: MetaMissing(),
+    "latent_surrogate": lambda _modalities, _wanted: LatentSurrogate(),
 }
+
+#: Strategies from which a network learns what every subset of its modalities tells: coalition values of it are sound.
+TEACH_SUBSETS = frozenset({"subset_sampling", "meta_missing", "latent_surrogate"})
 
 
 def build_strategy(
