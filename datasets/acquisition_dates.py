@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DatasetError
+from .errors import SceneError
 
 _DAY = timedelta(days=1)
 
@@ -24,13 +24,13 @@ def parse_time(text: str, *, where: str) -> datetime:
 
     Raises
     ------
-    DatasetError
+    SceneError
         If it is no time.
     """
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError as error:
-        raise DatasetError(
+        raise SceneError(
             f"{where}: found acquisition time {text!r}; wanted ISO 8601 such as 2024-05-03 or 2024-05-03T10:20:31Z; "
             "declare it under `acquired` of the scene"
         ) from error
@@ -60,7 +60,7 @@ def date_values(
 
     Raises
     ------
-    DatasetError
+    SceneError
         If a time is not ISO 8601.
     """
     values = np.zeros(4, dtype=np.float32)
@@ -89,7 +89,7 @@ def check_priors(acquired: Mapping[str, str], priors: Iterable[str], *, referenc
 
     Raises
     ------
-    DatasetError
+    SceneError
         If a prior is later than the reference, or a time is not ISO 8601.
     """
     unknown = []
@@ -98,7 +98,7 @@ def check_priors(acquired: Mapping[str, str], priors: Iterable[str], *, referenc
         if not both:
             unknown.append(prior)
         elif gap > 0:
-            raise DatasetError(
+            raise SceneError(
                 f"scene '{scene}': found '{prior}' of {acquired[prior]}, {gap:.4g} days after '{reference}' of "
                 f"{acquired[reference]}; wanted an image from before it, since it is declared as prior; take an "
                 "earlier one, or declare it without `prior`"

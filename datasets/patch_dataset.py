@@ -18,6 +18,8 @@ from .stack import IGNORE, AlignedStack, StackReader, StackWindow
 class PatchDataset(Dataset[dict[str, Any]]):
     """Samples of a patch index.
 
+    Where the normaliser has a ``reference``, ``image`` also holds dates (see its ``inputs``).
+
     A sample holds ``image`` (modality -> float32 (band, y, x), normalised, 0 where not valid), ``valid`` (modality ->
     bool (y, x)), ``available`` (bool (M,), False = the whole modality is missing), ``condition`` (int64 (), which
     degradation it met, 0 = none; see :class:`~equipoise.datasets.augment.Augmentation`), ``registration`` (float32
@@ -91,7 +93,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         images = self._normaliser.inputs(scene, window)
         sample: dict[str, Any] = {
             "image": {name: _tensor(image) for name, image in images.items()},
-            "valid": {name: _tensor(window.valid[name]) for name in images},
+            "valid": {item.name: _tensor(window.valid[item.name]) for item in self._normaliser.modalities},
         }
         sample["available"] = torch.stack([mask.any() for mask in sample["valid"].values()])
         sample["registration"] = self._placed[position]

@@ -92,6 +92,7 @@ class PatchStore:
             image=image, valid=valid,
             labels=None if stack.labels is None else np.array(self._mapped("labels")[position]),
             quality={name: np.array(self._mapped(f"quality {name}")[position]) for name in stack.clouds},
+            acquired=stack.acquired,
         )  # fmt: skip
 
     def _mapped(self, name: str) -> NDArray[Any]:

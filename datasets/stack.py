@@ -45,6 +45,8 @@ class StackWindow:
         Modality name -> uint8 (y, x), `Quality` codes, 255 = not known; modalities with a quality layer only.
     condition
         Which degradation it met, as :class:`~equipoise.datasets.augment.Augmentation` numbers them; 0 = none.
+    acquired
+        Modality name -> acquisition time, ISO 8601, where it is known.
     """
 
     image: dict[str, NDArray[np.float32]]
@@ -52,6 +54,7 @@ class StackWindow:
     labels: NDArray[np.uint8] | None
     quality: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     condition: int = 0
+    acquired: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,8 @@ class AlignedStack:
         Modality -> its :class:`~equipoise.datasets.registration_layer.RegistrationLayer`, where it was measured: the
         same place by place.
     acquired
-        Modality -> acquisition time, ISO 8601, where the product told it.
+        Modality -> acquisition time, ISO 8601, where the product or the configuration told it; where the latter did,
+        also of a missing modality.
     group
         Event or place: scenes of one group are drawn into one split together.
     """
@@ -242,7 +246,9 @@ class StackReader:
                 f"scene '{self.stack.name}': found aligned rasters that cannot be read ({error}); wanted the output "
                 "of `equipoise coregister`; run that stage again with --force"
             ) from error
-        return StackWindow(image=image, valid=valid, labels=labels, quality=quality)
+        return StackWindow(
+            image=image, valid=valid, labels=labels, quality=quality, acquired=self.stack.acquired
+        )  # fmt: skip
 
     def _on_grid(self, path: Path) -> DatasetReader:
         source, wanted = _opened(path), self.stack.geobox.shape

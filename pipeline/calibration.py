@@ -53,7 +53,7 @@ def _places(network: Any, batches: Iterable[Mapping[str, Any]], *, most: int, se
     generator = torch.Generator().manual_seed(seed)
     logits, targets = [torch.zeros(0, network.spec.classes)], [torch.zeros(0, dtype=torch.int64)]
     for batch in batches:
-        image = {name: batch["image"][name].to(device) for name in network.modalities}
+        image = {name: values.to(device) for name, values in batch["image"].items()}
         valid = {name: batch["valid"][name].to(device) for name in network.modalities}
         answer = network(image, available=batch["available"].to(device), valid=valid).float().cpu()
         target = (batch["mask"] if "mask" in batch else batch["label"]).flatten()

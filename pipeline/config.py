@@ -12,6 +12,7 @@ from .distill_options import DistillOptions
 from .errors import ConfigError
 from .nearest import did_you_mean, unknown_key, wrong_value
 from .options import Options, Slug
+from .same_sensor import sensors_of, with_same_settings
 from .scene_options import ClassOptions, FilesOptions, ModalityOptions, SceneOptions
 from .stage_options import (
     CoregisterOptions,
@@ -47,6 +48,11 @@ class Config(Options):
     predict: PredictOptions = Field(PredictOptions(), description="Stage predict.")
     report: ReportOptions = Field(ReportOptions(), description="Stage report.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _alike(cls, record: Any) -> Any:
+        return with_same_settings(record) if isinstance(record, dict) else record
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         declared = set(self.modalities)
@@ -56,6 +62,11 @@ class Config(Options):
             raise ValueError(
                 f"coregister.reference is '{self.coregister.reference}'; wanted one of {sorted(declared)}"
                 + did_you_mean(self.coregister.reference, declared)
+            )
+        if self.modalities[self.reference].prior:
+            raise ValueError(
+                f"modality '{self.reference}' is the reference and has prior: true; wanted it for earlier images; "
+                "set coregister.reference to the image of the day that is mapped"
             )
         for scene in self.scenes:
             if unknown := sorted((set(scene.files) | set(scene.offset) | set(scene.acquired)) - declared):
@@ -97,6 +108,11 @@ class Config(Options):
     def domain_modalities(self) -> tuple[Modality, ...]:
         """Return the modalities as domain types, in order."""
         return tuple(options.modality(name) for name, options in self.modalities.items())
+
+    @property
+    def sensors(self) -> dict[str, str]:
+        """Modality -> the sensor that it is of."""
+        return sensors_of(self.modalities)
 
 
 def load_config(path: Path, *, model: Path | None = None) -> Config:

@@ -22,6 +22,7 @@ from .aligned_styles import write_aligned_styles
 from .errors import AlignmentError
 from .placement import Placement, Registration, place
 from .progress import track
+from .scene_dates import refuse_late_priors
 from .scene_options import ClassOptions, ModalityOptions
 from .scenes import SceneFiles
 from .stage_options import CoregisterOptions
@@ -172,7 +173,9 @@ def align_scene(
     if with_pictures:
         save_quicklooks(folder / "quicklooks.npz", quicklooks)
         write_aligned_styles(sorted(folder.glob("*.tif")), classes=classes)
-    _stack(files, tuple(modalities), grid, opened, placements, missing, labels, folder).save(folder / "stack.json")
+    stack = _stack(files, tuple(modalities), grid, opened, placements, missing, labels, folder)
+    refuse_late_priors(stack, modalities, reference=reference)
+    stack.save(folder / "stack.json")
     return {name: placements[name] for name in opened}
 
 
@@ -197,7 +200,8 @@ def _stack(
         registration={
             name: folder / f"{name}.registration.tif" for name in present if placements[name].layer is not None
         },
-        acquired={name: str(opened[name].acquired) for name in present if opened[name].acquired is not None},
+        # A date that is declared of a missing image still tells which day is mapped.
+        acquired={**files.acquired, **{name: str(opened[name].acquired) for name in present if opened[name].acquired}},
     )  # fmt: skip
 
 

@@ -54,8 +54,13 @@ def export_form(predictor: Predictor) -> ExportForm:
     Raises
     ------
     PipelineError
-        If the model normalises every scene by itself: no graph knows the scene.
+        If the model normalises every scene by itself, or reads dates: no graph knows the scene.
     """
+    if predictor.normaliser.reference is not None:
+        raise PipelineError(
+            "found a model that reads when images were taken; wanted one without, since an exported file is given "
+            "images alone; train it with `dates: false` to export it"
+        )
     if predictor.normaliser.scenes is not None:
         raise PipelineError(
             "found a model that normalises every scene by itself; wanted one whose statistics are those of its "

@@ -55,7 +55,8 @@ def load_predictor(
     return Predictor(
         network=network, classes=classes, digest=model_digest(folder), prior=torch.tensor(card.class_prior),
         normaliser=Normaliser(
-            modalities=modalities, training=statistics, scenes=(scenes or {}) if by_scene else None
+            modalities=modalities, training=statistics, scenes=(scenes or {}) if by_scene else None,
+            reference=card.training.get("dates_from", modalities[0].name) if network.spec.dates else None,
         ),
         approximate="subset_sampling" not in card.training.get("strategy", ()), temperature=_temperature(card, folder),
     )  # fmt: skip

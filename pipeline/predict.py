@@ -88,7 +88,8 @@ class Predictor:
         available = torch.tensor([[bool(window.valid[name].any()) for name in names] for window in windows])
         return {
             "image": {
-                name: torch.from_numpy(np.stack([item[name] for item in inputs])).to(self.device) for name in names
+                name: torch.from_numpy(np.stack([item[name] for item in inputs])).to(self.device)
+                for name in (*names, *(name for name in inputs[0] if name not in valid))
             },
             "valid": {name: mask.to(self.device) for name, mask in valid.items()},
             "available": available.to(self.device),

@@ -14,6 +14,7 @@ from .chip_map import write_chip_map
 from .predict import Predictor, check_bands
 from .progress import track
 from .reliance import INDETERMINATE_BELOW, contributions
+from .scene_dates import say_undated
 
 
 @torch.inference_mode()
@@ -79,10 +80,11 @@ def _classify(
     for given in stacks:
         check_bands(given, predictor)
         stack = given.of_modalities(names)
+        say_undated(stack, predictor.normaliser)
         rows, cols = stack.geobox.shape
         windows.append(StackReader(stack).read((rows - size) // 2, (cols - size) // 2, height=size, width=size))
     parts = [predictor.tensors(stack.name, [window]) for stack, window in zip(stacks, windows, strict=True)]
-    image = {name: torch.cat([part["image"][name] for part in parts]) for name in names}
+    image = {name: torch.cat([part["image"][name] for part in parts]) for name in parts[0]["image"]}
     valid = {name: torch.cat([part["valid"][name] for part in parts]) for name in names}
     available = torch.cat([part["available"] for part in parts])
     network = predictor.network

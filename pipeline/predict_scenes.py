@@ -14,6 +14,7 @@ from ..models.receptive_field import ReceptiveField, receptive_field
 from .area import scene_area
 from .errors import PipelineError
 from .predict import Predictor, check_bands, reliance_precision
+from .scene_dates import say_undated
 from .scene_maps import write_scene_maps
 from .stage_options import PredictOptions
 from .window_answers import check_precision
@@ -51,7 +52,8 @@ def predict_scenes(
     """
     if predictor.approximate and options.reliance != "none":
         log.warning(
-            "the model was not trained with subset sampling: its reliance maps are extrapolations, tagged approximate"
+            "the model was not trained on subsets of its sensors: its reliance maps are extrapolations, tagged "
+            "approximate"
         )
     check_precision(options.precision, predictor.device)
     check_precision(reliance_precision(options, predictor.device), predictor.device)
@@ -67,6 +69,7 @@ def predict_scenes(
             continue
         check_bands(given, predictor)
         stack = given.of_modalities(predictor.network.modalities)
+        say_undated(stack, predictor.normaliser)
         written, figures[stack.name] = write_scene_maps(
             stack, mapper, predictor, area=area, options=options, folder=folder, resume=resume, model=model,
             informative=informative.get(stack.name),

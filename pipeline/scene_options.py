@@ -42,6 +42,18 @@ class SpeckleFilterOptions(Options):
 class ModalityOptions(Options):
     """One sensor type: what the numbers in its files mean."""
 
+    same_as: str | None = Field(
+        None,
+        description="Another modality whose settings are those of this one, too, where nothing else is said: another "
+        "date of the same sensor.",
+    )
+    sensor: str | None = Field(
+        None,
+        description="Sensor that it is of: tables also show what its dates are worth together; null: that of same_as.",
+    )
+    prior: bool = Field(
+        False, description="An earlier image: a scene in which it is later than the reference is refused."
+    )
     unit: Unit = Field(
         description="Unit of scale * DN + offset: reflectance, linear_power, amplitude, db, kelvin, metre (heights) or "
         "digital_number."
@@ -183,7 +195,9 @@ class SceneOptions(Options):
         "splits; development: whole scenes drawn for training and validation only; predict: maps only.",
     )
     offset: dict[str, float] = Field({}, description="Modality -> offset of this scene, replacing the modality's.")
-    acquired: dict[str, str] = Field({}, description="Modality -> acquisition time, where its files do not say it.")
+    acquired: dict[str, str] = Field(
+        {}, description="Modality -> acquisition time, ISO 8601, where its files do not say it."
+    )
     group: str | None = Field(
         None,
         description="Event or place whose scenes go to one split together: a name, or a regular expression with (...) "

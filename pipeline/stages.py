@@ -270,6 +270,7 @@ class Run:
             normaliser=Normaliser(
                 modalities=modalities, training=statistics_from_dict(figures["statistics"]),
                 scenes=None if scenes is None else {name: statistics_from_dict(item) for name, item in scenes.items()},
+                reference=self.config.reference if self.config.train.dates else None,
             ),
         )  # fmt: skip
 

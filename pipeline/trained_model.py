@@ -61,6 +61,7 @@ class TrainedModel:
         *,
         units: Mapping[str, str] | None = None,
         clouds: Mapping[str, Any] | None = None,
+        acquired: Mapping[str, str] | None = None,
         reliance: Literal["shapley", "leave_one_out", "none"] = "shapley",
         reliance_tile: int = 32,
         tile: int = 256,
@@ -81,6 +82,8 @@ class TrainedModel:
         clouds
             Modality -> :class:`xarray.DataArray` (y, x) on the same grid, True, or a number other than 0, where cloud
             or shadow hides the ground. These pixels of the modality are not used, and the trust map knows why.
+        acquired
+            Modality -> acquisition time, ISO 8601, for models that read dates; what is left out is not known.
         reliance, reliance_tile, tile, overlap
             As `predict.*` of the configuration; px.
         name
@@ -106,6 +109,7 @@ class TrainedModel:
             stack = write_array_stack(
                 images, self.modalities, units=units or {}, clouds=clouds, name=name, folder=Path(scratch) / "in"
             )
+            stack = replace(stack, acquired=dict(acquired or {}))
             maps = Path(scratch) / "maps" if folder is None else Path(folder)
             maps.mkdir(parents=True, exist_ok=True)
             resume = fingerprint(options=options.model_dump(mode="json"), scratch=scratch)

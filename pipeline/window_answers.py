@@ -200,4 +200,5 @@ def _added(total: Tensor | None, part: Tensor) -> Tensor:
 
 
 def _flipped(tensors: Mapping[str, Tensor], axes: tuple[int, ...]) -> dict[str, Tensor]:
-    return {name: values.flip(axes) if axes else values for name, values in tensors.items()}
+    # Dates have no place to turn over.
+    return {name: values.flip(axes) if axes and values.ndim > 2 else values for name, values in tensors.items()}

@@ -136,4 +136,5 @@ def _cut(window: StackWindow, cols: slice) -> StackWindow:
         valid={name: mask[:, cols] for name, mask in window.valid.items()},
         labels=None,
         quality={name: codes[:, cols] for name, codes in window.quality.items()},
+        acquired=window.acquired,
     )

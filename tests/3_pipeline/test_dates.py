@@ -1,0 +1,173 @@
+"""Dates end to end: two dates of one sensor, from files to maps, and models that are not told when."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import rasterio
+import rioxarray
+import yaml
+
+import equipoise
+from equipoise.datasets.errors import SceneError
+from equipoise.datasets.synthetic_dates import ACQUIRED, CLASS_COLORS, CLASS_NAMES, write_two_dates
+from equipoise.pipeline.config import load_config, parse_config
+from equipoise.pipeline.errors import ConfigError, PipelineError
+from equipoise.pipeline.export import export_model
+from equipoise.pipeline.run_folder import RunFolder
+from equipoise.pipeline.stages import Run
+from equipoise.pipeline.trained_model import load_model
+
+
+def _record(place, **changes):
+    return {
+        "name": "seasons",
+        "modalities": {
+            "july": {"unit": "reflectance", "scale": 0.0001, "bands": ["blue", "green", "red", "nir"], "sensor": "s2"},
+            "may": {"same_as": "july", "prior": True},
+        },
+        "classes": [
+            {"value": value, "name": name, "color": color}
+            for value, (name, color) in enumerate(zip(CLASS_NAMES, CLASS_COLORS, strict=True))
+        ],
+        "scenes": [
+            {
+                "name": "place", "files": {name: str(path) for name, path in place.paths.items()},
+                "labels": str(place.labels), "informative": str(place.informative),
+            }
+        ],
+        "coregister": {"method": "none"},
+        "tile": {"patch_size": 32, "block_size": 64, "buffer": 8},
+        "train": {
+            "dates": True, "depth": 2, "decoder_channels": [16, 8], "epochs": 12, "batch_size": 6,
+            "learning_rate": 0.003, "device": "cpu",
+        },
+        "evaluate": {"single_modality": False, "rolls": 1, "bootstrap": 100, "robustness": False},
+        "predict": {"tile": 128, "overlap": 32, "reliance_tile": 16, "device": "cpu"},
+        **changes,
+    }  # fmt: skip
+
+
+def _run(folder: Path, record, *stages):
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "seasons.yaml"
+    path.write_text(yaml.safe_dump(record, sort_keys=False))
+    config = load_config(path)
+    run = Run(config=config, folder=RunFolder.open(folder / "run", seed=config.seed))
+    for stage in stages:
+        run.do(stage)
+    return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return write_two_dates(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, place):
+    """The place, trained on with dates, measured, mapped and reported."""
+    return equipoise.run(_record(place), output=tmp_path_factory.mktemp("seasons") / "run").stages
+
+
+def test_both_dates_are_read_and_used(finished):
+    metrics = json.loads((finished.folder.root / "metrics.json").read_text())
+    both, alone = metrics["fusion"]["accuracy"], [metrics["subsets"][name]["accuracy"] for name in ("july", "may")]
+    assert both > 0.9
+    assert max(alone) < both - 0.1  # each date knows one class only
+    (scene,) = finished.folder.stages["predict"].figures["scenes"].values()
+    # Where one date tells the class, the map rests on that one more than on the other.
+    assert min(scene["planted"].values()) > 0.5
+
+
+def test_the_model_knows_what_day_it_maps(finished):
+    card = json.loads((finished.folder.root / "model" / "model.json").read_text())["card"]
+    assert card["network"]["dates"]
+    assert card["training"]["dates_from"] == "july"
+    assert finished._predictor().normaliser.reference == "july"
+
+
+def test_patches_and_windows_say_the_same_dates(finished):
+    sample = next(iter(finished._training_data().module(finished.config).loader("test")))
+    assert sample["image"]["may@date"][0].tolist() == [1.0, pytest.approx(123.4375), 1.0, -70.0]
+    assert sample["image"]["july@date"][0, 3] == 0
+    assert set(sample["valid"]) == {"july", "may"}
+
+
+def test_the_saved_configuration_is_complete_and_means_the_same(finished):
+    again = load_config(finished.folder.root / "config.yaml")
+    assert again.modalities == finished.config.modalities
+    assert again.sensors == {"july": "s2", "may": "s2"}
+
+
+def test_python_maps_are_those_of_the_run_and_need_no_dates(finished, place, caplog):
+    images = {}
+    for name, path in place.paths.items():
+        image = rioxarray.open_rasterio(path).astype("float32") * 1e-4
+        images[name] = image.assign_coords(band=["blue", "green", "red", "nir"])
+    model, options = load_model(finished.model_folder, device="cpu"), {"tile": 128, "overlap": 32, "reliance_tile": 16}
+    told = model.predict(images, acquired=ACQUIRED, **options)
+    with rasterio.open(finished.folder.root / "predictions" / "place.classes.tif") as source:
+        kept = source.read(1)
+    assert (told.classes.values.squeeze() == kept).mean() > 0.999
+    with caplog.at_level(logging.WARNING):
+        untold = model.predict(images, **options)
+    assert "the model reads dates, and that of july, may is not known: it is mapped without" in caplog.text
+    assert (untold.classes.values.squeeze() == kept).mean() > 0.5
+
+
+def test_exports_refuse_dates(finished, tmp_path):
+    with pytest.raises(PipelineError, match="found a model that reads when images were taken"):
+        export_model(finished.model_folder, tmp_path / "model.pt2", format="torch")
+
+
+def test_a_prior_from_later_is_refused(tmp_path, place):
+    record = _record(place)
+    record["scenes"][0]["acquired"] = {"may": "2024-09-01"}
+    with pytest.raises(SceneError, match=r"found 'may' of 2024-09-01, 50\.56 days after 'july'"):
+        _run(tmp_path, record, "coregister")
+
+
+def test_training_on_dates_needs_one(tmp_path, caplog):
+    place = write_two_dates(tmp_path / "place", size=128, acquired={})
+    with caplog.at_level(logging.WARNING), pytest.raises(PipelineError, match="found no date of any of 2 images"):
+        _run(
+            tmp_path,
+            _record(place, tile={"patch_size": 16, "block_size": 32, "buffer": 0}),
+            "coregister",
+            "tile",
+            "train",
+        )
+    assert "that 'may' is from before 'july' is believed, not checked" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"may": {"same_as": "juli"}}, "wanted one of .*did you mean 'july'"),
+        ({"may": {"same_as": "may"}}, "modality 'may' is the same as 'may'"),
+        ({"may": {"same_as": "july"}, "june": {"same_as": "may"}}, "modality 'june' is the same as 'may'"),
+        ({"july": {"unit": "reflectance", "bands": ["red"], "prior": True}}, "'july' is the reference and has prior"),
+    ],
+)
+def test_modalities_that_cannot_be_alike_are_refused(place, changes, words):
+    record = _record(place)
+    record["modalities"] |= changes
+    with pytest.raises(ConfigError, match=words):
+        parse_config(record, origin=Path("x.yaml"))
+
+
+def test_what_is_said_for_itself_is_not_copied(place):
+    record = _record(place)
+    record["modalities"]["may"] = {"same_as": "july", "scale": 0.5}
+    config = parse_config(record, origin=Path("x.yaml"))
+    assert (config.modalities["may"].scale, config.modalities["may"].prior) == (0.5, False)
+    assert config.modalities["may"].bands == config.modalities["july"].bands
+
+
+def test_early_fusion_refuses_dates(place):
+    record = _record(place)
+    record["train"] |= {"network": "early"}
+    with pytest.raises(ConfigError, match="dates is true for early fusion"):
+        parse_config(record, origin=Path("x.yaml"))
