@@ -35,6 +35,7 @@ SOURCES: Mapping[str, str] = {
     "tumor segmentation. ICCV.",
     "mfm": "Tsai, Y.-H. H., Liang, P. P., Zadeh, A., Morency, L.-P., Salakhutdinov, R. (2019). Learning factorized "
     "multimodal representations. ICLR.",
+    "ayyar": "Ayyar, M. P., et al. (2024). ET: explain to train. ICIP.",
     "guo": "Guo, C., Pleiss, G., Sun, Y., Weinberger, K. Q. (2017). On calibration of modern neural networks. ICML.",
     "shapley": "Shapley, L. S. (1953). A value for n-person games. Contributions to the Theory of Games II, 307-317.",
     "brier": "Brier, G. W. (1950). Verification of forecasts expressed in terms of probability. Monthly Weather Review "
@@ -57,6 +58,10 @@ _STRATEGIES: Mapping[str, tuple[str, str | None]] = {
     "mu_bounded": ("utilization by a bounded score was held at its targets by a controller", "mutrain"),
     "mu_matched": ("utilization was matched to what each sensor tells under each condition", "mutrain"),
     "greedy": ("the sensor that learned more slowly was left alone with the task for some steps", "greedy"),
+    "explanation_erasing": (
+        "where the answer rested most on a sensor that was used too much, that sensor was erased in a second loss",
+        "ayyar",
+    ),
     "ogm_ge": ("gradients of the sensor that was ahead were damped", "ogm"),
     "mmpareto": ("each encoder followed a direction that serves the fused and its own loss", "mmpareto"),
     "meta_missing": (

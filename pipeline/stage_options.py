@@ -12,10 +12,14 @@ from .utilization_options import UtilizationOptions
 StrategyName = Literal[
     "joint", "subset_sampling", "response", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy",
     "mu_bounded", "mu_matched", "ogm_ge", "mmpareto", "meta_missing", "latent_surrogate",
+    "explanation_erasing",
 ]  # fmt: skip
 
 #: Strategies that work on the encoder of each modality, which early fusion has not.
-NEED_ENCODERS = frozenset({"frozen_head", "greedy", "mu_legacy", "ogm_ge", "mmpareto"})
+NEED_ENCODERS = frozenset({"frozen_head", "greedy", "mu_legacy", "ogm_ge", "mmpareto", "explanation_erasing"})
+
+#: Strategies that want layer normalisation: with batch normalisation a network can tell what was changed in training.
+_LAYER_NORM = frozenset({"response", "mu_bounded", "mu_matched", "explanation_erasing"})
 
 
 def _word(value: Any) -> Any:
@@ -212,7 +216,7 @@ class TrainOptions(Options):
         """The normalisation, with the choice that is left open made."""
         if self.norm is not None:
             return self.norm
-        return "layer" if {"response", "mu_bounded", "mu_matched"} & set(self.strategies) else "batch"
+        return "layer" if _LAYER_NORM & set(self.strategies) else "batch"
 
     @property
     def chosen_surrogate(self) -> bool:

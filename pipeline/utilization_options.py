@@ -9,8 +9,9 @@ from .options import Options, Share, Slug
 #: A share, a range of shares, or no wish.
 Wish = Share | Annotated[tuple[Share, Share], Field(description="lowest, highest")] | Literal["free"]
 
-#: Strategies that steer towards a target.
+#: Strategies that steer towards a target, and those that do where there is one.
 STEERED = ("mu_bounded", "mu_legacy")
+MAY_STEER = (*STEERED, "explanation_erasing")
 
 
 class UtilizationOptions(Options):
@@ -69,10 +70,10 @@ class UtilizationOptions(Options):
             raise ValueError(f"train.utilization.target allows {most:g} in all; wanted shares that can sum to 1")
         bound = [name for name, (low, high) in self.ranges().items() if (low, high) != (0.0, 1.0)]
         steered = [name for name in strategies if name in STEERED]
-        if bound and not steered:
+        if bound and not set(MAY_STEER) & set(strategies):
             raise ValueError(
                 f"train.utilization.target binds {bound} and train.strategy is {list(strategies)}; wanted mu_bounded "
-                "(or mu_legacy) among the strategies"
+                "(or mu_legacy, explanation_erasing) among the strategies"
             )
         if steered and not bound:
             raise ValueError(f"train.strategy has {steered[0]}; wanted a share in train.utilization.target")

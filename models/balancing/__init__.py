@@ -41,6 +41,7 @@ STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
     "ogm_ge": lambda modalities, _wanted: OgmGe(len(modalities)),
     "mmpareto": lambda _modalities, _wanted: MMPareto(),
     "meta_missing": lambda _modalities, _wanted: MetaMissing(),
+    "explanation_erasing": lambda modalities, utilization: utilization.erasing(modalities),
     "latent_surrogate": lambda _modalities, _wanted: LatentSurrogate(),
 }
 

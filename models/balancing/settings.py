@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .composite import Composite
+from .explanation_erasing import ExplanationErasing
 from .frozen_head import FrozenHead
 from .mu_bounded import Depth, MuBounded
 from .share_target import ShareTarget, Wish
@@ -49,6 +50,13 @@ class Utilization:
     def reach(self, usual: Depth) -> Depth:
         """Return what the pressure teaches, ``usual`` if nothing was chosen; frozen encoders leave the decoder."""
         return usual if self.depth is None else "all" if self.depth == "all" else "decoder"
+
+    def erasing(self, modalities: Sequence[str]) -> Strategy:
+        """Return the strategy that erases what is used too much; an epoch within half the tolerance is as a hit."""
+        return ExplanationErasing(
+            ShareTarget.of(self.target, modalities, tolerance=0),
+            enough=ShareTarget.of(self.target, modalities, tolerance=self.tolerance / 2),
+        )
 
     def bounded(self, modalities: Sequence[str]) -> Strategy:
         """Return the strategy that steers towards them; an epoch within half the tolerance is as good as a hit."""
