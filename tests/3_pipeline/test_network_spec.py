@@ -48,6 +48,32 @@ def test_the_configuration_offers_every_fusion():
 
 
 @pytest.mark.parametrize(
+    ("train", "surrogate"),
+    [
+        ({}, False),
+        ({"surrogate": True}, True),
+        ({"strategy": "latent_surrogate"}, True),
+        ({"strategy": ["subset_sampling", "latent_surrogate"], "surrogate": True}, True),
+    ],
+)
+def test_a_strategy_of_guesses_brings_the_part_that_guesses(train, surrogate):
+    assert _spec(**train).surrogate is surrogate
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ({"strategy": "latent_surrogate", "surrogate": False}, "surrogate is false for strategy: latent_surrogate"),
+        ({"strategy": "latent_surrogate", "network": "late"}, "strategy is latent_surrogate for network: late"),
+        ({"surrogate": True, "network": "early"}, "surrogate is true for network: early; wanted network: fusion"),
+    ],
+)
+def test_guesses_need_the_fusion_network(train, words):
+    with pytest.raises(ValueError, match=words):
+        _spec(**train)
+
+
+@pytest.mark.parametrize(
     ("train", "norm"),
     [
         ({}, "batch"),
