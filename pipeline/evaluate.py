@@ -22,6 +22,7 @@ from .progress import track
 from .reliability import Reliability
 from .robustness import robustness
 from .run_folder import write_text
+from .sensor_table import by_sensor
 from .train import TrainingData, fit_network, network_spec
 from .utilization import arrival, judged_by, measured_utilization
 
@@ -50,7 +51,8 @@ def evaluate(
     scores (:func:`~equipoise.pipeline.metrics.subset_summary`); ``calibration``
     (:meth:`~equipoise.pipeline.reliability.Reliability.summary`) of the network as it was trained, and ``calibrated``,
     the same at the ``temperature`` that maps are made with; ``utilization``
-    (:func:`~equipoise.pipeline.utilization.measured_utilization`); ``targets``: which shares arrived
+    (:func:`~equipoise.pipeline.utilization.measured_utilization`); ``by_sensor``: the same of sensors of several dates
+    (:func:`~equipoise.pipeline.sensor_table.by_sensor`); ``targets``: which shares arrived
     (:func:`~equipoise.pipeline.utilization.arrival`); ``robustness``
     (:func:`~equipoise.pipeline.robustness.robustness`), None where not asked for; ``trained_on_subsets``: False where
     answers from subsets, and with them the information, are extrapolations. `docs/evaluation.md` explains each.
@@ -82,6 +84,7 @@ def evaluate(
         "calibration": watch.reliability.summary(),
         "calibrated": {"temperature": predictor.temperature, **watch.calibrated.summary()},
         "utilization": utilization,
+        "by_sensor": by_sensor(utilization, config.sensors, stacks=data.stacks.values()),
         "targets": arrival(config.train.utilization, utilization[judge]),
         "single": {},
         "robustness": None,

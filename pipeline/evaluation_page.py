@@ -66,6 +66,7 @@ def evaluation_page(found: Record, config: Config) -> dict[str, Any]:
         ),
         "classes": embed(evaluation_figures.class_heat_map(used["classes"], names=names)),
         "flags": flag_words(used),
+        "by_sensor": found.get("by_sensor", []),  # not measured in older runs
         "targets": [{"modality": item["modality"], "words": verdict_words(item)} for item in found["targets"]],
         "indeterminate": used["brier"]["indeterminate"],
         "samples": used["brier"]["samples"],

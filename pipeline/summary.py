@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .sensor_table import sensor_words
 from .verdict import useless_words, verdict_words
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _evaluate(figures: Mapping[str, Any]) -> str:
     parts = [f"test mIoU {_share(figures['fusion']['mean_iou'])}, majority {_share(figures['majority']['mean_iou'])}"]
     parts += [f"{name} alone {_share(item['mean_iou'])}" for name, item in figures["single"].items()]
     parts += [f"{item['modality']} {verdict_words(item)}" for item in figures["targets"]]
+    parts += sensor_words(figures.get("by_sensor", ()))
     useless = useless_words(figures)
     return ", ".join(parts) + (f"; {useless[0].lower()}{useless[1:]}" if useless else "")
 

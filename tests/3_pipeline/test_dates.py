@@ -17,6 +17,7 @@ from equipoise.pipeline.errors import ConfigError, PipelineError
 from equipoise.pipeline.export import export_model
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import Run
+from equipoise.pipeline.summary import summary
 from equipoise.pipeline.trained_model import load_model
 
 
@@ -79,6 +80,25 @@ def test_both_dates_are_read_and_used(finished):
     (scene,) = finished.folder.stages["predict"].figures["scenes"].values()
     # Where one date tells the class, the map rests on that one more than on the other.
     assert min(scene["planted"].values()) > 0.5
+
+
+def test_tables_show_reliance_by_date_and_by_sensor(finished):
+    metrics = json.loads((finished.folder.root / "metrics.json").read_text())
+    (row,) = metrics["by_sensor"]
+    assert (row["sensor"], [item["modality"] for item in row["dates"]]) == ("s2", ["july", "may"])
+    assert row["reliance"] == pytest.approx(1) == sum(item["reliance"] for item in row["dates"])
+    assert row["information"] == pytest.approx(1)
+    assert [item["reliance"] for item in row["dates"]] == metrics["utilization"]["brier"]["share"]
+    assert [item["acquired"] for item in row["dates"]] == [["2024-07-12"] * 2, ["2024-05-03"] * 2]
+    assert "s2 in all 1.000 of the reliance (july 0." in summary("evaluate", metrics)
+    page = (finished.folder.root / "report.html").read_text()
+    assert "By sensor and date" in page
+    assert "<td>2024-05-03</td>" in page
+
+
+def test_sensors_of_one_date_need_no_table(trained_run):
+    metrics = json.loads((trained_run.root / "metrics.json").read_text())
+    assert metrics["by_sensor"] == []
 
 
 def test_the_model_knows_what_day_it_maps(finished):
