@@ -36,7 +36,10 @@ class EarlyFusion(ThreeSteps):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
         bands = sum(spec.in_channels) + len(spec.modalities)
-        stacked = replace(spec.single(spec.modalities[0]), modalities=(_STACKED,), in_channels=(bands,), fusion="mean")
+        stacked = replace(
+            spec.single(spec.modalities[0]), modalities=(_STACKED,), in_channels=(bands,), fusion="mean",
+            wavelengths=(),
+        )  # fmt: skip
         self.network = FusionUNet(stacked)
 
     def encode(

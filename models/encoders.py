@@ -1,12 +1,14 @@
 """Encoders: one backbone a modality, chosen by name, projected to the widths that the decoder expects."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .errors import ModelError, wanted
+from .foundation import FOUNDATION, FoundationEncoder
 from .norm import ChannelNorm
 from .pretrained import is_torchgeo_name, load_torchgeo_weights, not_downloaded
 
@@ -14,13 +16,16 @@ _PROBE_PX = 64
 _HUB_FREE_NAME = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
-def build_encoder(name: str, *, in_channels: int, depth: int, weights: str | None = None) -> nn.Module:
+def build_encoder(
+    name: str, *, in_channels: int, depth: int, weights: str | None = None, wavelengths: Sequence[float] = ()
+) -> nn.Module:
     """Build a backbone that returns one feature map per stride.
 
     Parameters
     ----------
     name
-        Encoder name of segmentation-models-pytorch (``"resnet18"``) or a timm name behind ``tu-``.
+        Encoder name of segmentation-models-pytorch (``"resnet18"``), a timm name behind ``tu-``, or a key of
+        :data:`~equipoise.models.foundation.FOUNDATION` (``"croma_base"``).
     in_channels
         Number of input bands.
     depth
@@ -29,6 +34,9 @@ def build_encoder(name: str, *, in_channels: int, depth: int, weights: str | Non
         Name of pre-trained weights, which are downloaded: of segmentation-models-pytorch (``"imagenet"``) or, for its
         ResNets, of torchgeo (``"ResNet50_Weights.SENTINEL2_ALL_MOCO"``). None (the default) initialises at random
         and touches no network.
+    wavelengths
+        nm, one a band, for encoders that tell bands apart by them
+        (:class:`~equipoise.models.foundation.FoundationEncoder`); others do not read it.
 
     Returns
     -------
@@ -43,6 +51,8 @@ def build_encoder(name: str, *, in_channels: int, depth: int, weights: str | Non
         The name or the weights are unknown, do not fit each other or the bands, or cannot be downloaded, or the
         encoder lacks features at one of the strides.
     """
+    if name in FOUNDATION:
+        return FoundationEncoder(name, in_channels=in_channels, depth=depth, weights=weights, wavelengths=wavelengths)
     import segmentation_models_pytorch as smp
 
     # timm resolves names such as "hf_hub:owner/model" over the network; a saved model must not be able to ask for that.
@@ -82,14 +92,18 @@ class ModalityEncoder(nn.Module):
         Name of pre-trained weights or None.
     norm
         ``layer`` normalises what leaves the encoder over the channels of each place; ``batch`` does not.
+    wavelengths
+        As in :func:`build_encoder`.
     """
 
     def __init__(
         self, name: str, *, in_channels: int, depth: int, widths: dict[int, int], weights: str | None = None,
-        norm: str = "batch",
+        norm: str = "batch", wavelengths: Sequence[float] = (),
     ) -> None:  # fmt: skip
         super().__init__()
-        self.backbone = build_encoder(name, in_channels=in_channels, depth=depth, weights=weights)
+        self.backbone = build_encoder(
+            name, in_channels=in_channels, depth=depth, weights=weights, wavelengths=wavelengths
+        )
         self.scales = tuple(scale for scale in sorted(widths) if scale > 0)
         self.stem = _build_stem(in_channels, widths[0]) if 0 in widths else None
         channels = cast("list[int]", self.backbone.out_channels)

@@ -92,10 +92,17 @@ def load_torchgeo_weights(encoder: nn.Module, name: str, *, architecture: str, i
         f"{meta.get('in_chans')}" + (f" ({bands})" if bands else ""),
         "give the modality these bands in this order, or choose other weights",
     )
-    _fill(encoder, _downloaded(weights, name), name=name)
+    _fill(encoder, downloaded_state(weights, name), name=name)
 
 
-def _downloaded(weights: Any, name: str) -> dict[str, Tensor]:
+def downloaded_state(weights: Any, name: str) -> dict[str, Any]:
+    """Return the tensors of a member of :func:`find_torchgeo_weights`, from torch's cache or the network.
+
+    Raises
+    ------
+    ModelError
+        They cannot be downloaded, or the file holds more than tensors.
+    """
     try:
         # weights_only: a pickle from the network must not be able to run code.
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))

@@ -181,7 +181,7 @@ class NetworkSpec:
         column = self.modalities.index(modality)
         return replace(
             self, modalities=(modality,), in_channels=(self.in_channels[column],), encoder=self.encoders[column],
-            kind="fusion", surrogate=False,
+            kind="fusion", surrogate=False, wavelengths=self.wavelengths_of(modality),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

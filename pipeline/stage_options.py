@@ -94,12 +94,19 @@ class TrainOptions(Options):
         "bands; late: one network a modality, mean of their answers; i2m2: late and fusion, answers added.",
     )
     encoder: str | dict[Slug, str] = Field(
-        "resnet18", description="smp or timm (tu-...) encoder: one name for all, or modality -> name for each of them."
+        "resnet18",
+        description="smp or timm (tu-...) encoder, or one of croma_base, croma_large, dofa_base, dofa_large, "
+        "panopticon_base, vit_small and vit_base: one name for all, or modality -> name for each of them.",
     )
     weights: dict[Slug, str] = Field(
         {},
         description="Modality -> pre-trained encoder weights, downloaded: imagenet (smp), or torchgeo's name such as "
         "ResNet50_Weights.SENTINEL2_ALL_MOCO for encoder resnet50 and its 13 bands in order; others start at random.",
+    )
+    wavelengths_nm: dict[Slug, list[float]] = Field(
+        {},
+        description="Modality -> centre of each band, nm, in order, for encoders dofa and panopticon; radar bands that "
+        "are named VV, VH, HH or HV need none.",
     )
     depth: int = Field(4, ge=2, le=5, description="Encoder stages.")
     decoder_channels: list[int] = Field([128, 64, 32, 16], description="Decoder widths, one a stage.")

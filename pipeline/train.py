@@ -22,6 +22,7 @@ from ..models.checkpoint import ModelCard, model_digest, save_model
 from ..models.spec import NetworkSpec
 from ..models.three_steps import ThreeSteps
 from ..models.utilization import permutation_reliance
+from .band_wavelengths import band_wavelengths
 from .calibration import calibrate
 from .config import Config
 from .degradation_options import degradations
@@ -90,7 +91,7 @@ def network_spec(data: TrainingData, config: Config) -> NetworkSpec:
         encoder=encoder if isinstance(encoder, str) else tuple(encoder[name] for name in data.names),
         decoder_channels=tuple(config.train.decoder_channels), fusion=config.train.fusion,
         deep_supervision=config.train.deep_supervision, norm=config.train.chosen_norm, kind=config.train.network,
-        dates=config.train.dates,
+        dates=config.train.dates, wavelengths=band_wavelengths(data.modalities, config.train),
         surrogate=config.train.chosen_surrogate,
     )  # fmt: skip
 
