@@ -166,3 +166,31 @@ def test_the_receptive_field_is_that_without_dates():
     noise = {name: data[:1] for name, data in _image().items()}
     found = [receptive_field(network, {n: v.clone() for n, v in noise.items()}) for network in (plain, dated)]
     assert found[0].radius == found[1].radius
+
+
+@pytest.mark.parametrize(("gap", "dates"), [(False, True), (True, True), (False, False)])
+def test_what_only_the_date_tells_is_learned(gap, dates):
+    """Equal pixels mean one class early in the year, or before the day that is mapped, and the other one later."""
+    torch.manual_seed(0)
+    spec = NetworkSpec(
+        modalities=("eo",), in_channels=(1,), classes=2, depth=2, decoder_channels=(8, 4), task="classification",
+        dates=dates,
+    )  # fmt: skip
+    network, generator = FusionUNet(spec).train(), torch.Generator().manual_seed(1)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+
+    def sample(count):
+        late = torch.rand(count, generator=generator) < 0.5
+        days = torch.where(late, 200.0, 100.0) + 20 * torch.rand(count, generator=generator)
+        rows = [torch.ones(count), torch.full((count,), 150.0) if gap else days, torch.full((count,), float(gap))]
+        date = torch.stack([*rows, days - 160.0], dim=1)
+        return {"eo": torch.randn(count, 1, 8, 8, generator=generator), date_key("eo"): date}, late.long()
+
+    for _ in range(60):
+        image, target = sample(32)
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(network(image), target).backward()
+        optimiser.step()
+    image, target = sample(200)
+    hits = (network.eval()(image).argmax(dim=1) == target).float().mean()
+    assert (hits > 0.95) if dates else (hits < 0.65)
