@@ -58,6 +58,10 @@ _STRATEGIES: Mapping[str, tuple[str, str | None]] = {
     "mu_bounded": ("utilization by a bounded score was held at its targets by a controller", "mutrain"),
     "mu_matched": ("utilization was matched to what each sensor tells under each condition", "mutrain"),
     "greedy": ("the sensor that learned more slowly was left alone with the task for some steps", "greedy"),
+    "consistency": (
+        "each sample was answered from all of its sensors and from a random subset, whose answer was pulled to the first",
+        "hinton",
+    ),
     "explanation_erasing": (
         "where the answer rested most on a sensor that was used too much, that sensor was erased in a second loss",
         "ayyar",

@@ -12,7 +12,7 @@ from .utilization_options import UtilizationOptions
 StrategyName = Literal[
     "joint", "subset_sampling", "response", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy",
     "mu_bounded", "mu_matched", "ogm_ge", "mmpareto", "meta_missing", "latent_surrogate",
-    "explanation_erasing",
+    "explanation_erasing", "consistency",
 ]  # fmt: skip
 
 #: Strategies that work on the encoder of each modality, which early fusion has not.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from ..errors import ModelError, wanted
 from .auxiliary import Auxiliary
 from .composite import Composite
+from .consistency import Consistency
 from .frozen_head import FrozenHead
 from .greedy import Greedy
 from .inverse_reliance import InverseReliance
@@ -41,12 +42,13 @@ STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
     "ogm_ge": lambda modalities, _wanted: OgmGe(len(modalities)),
     "mmpareto": lambda _modalities, _wanted: MMPareto(),
     "meta_missing": lambda _modalities, _wanted: MetaMissing(),
+    "consistency": lambda _modalities, _wanted: Consistency(),
     "explanation_erasing": lambda modalities, utilization: utilization.erasing(modalities),
     "latent_surrogate": lambda _modalities, _wanted: LatentSurrogate(),
 }
 
 #: Strategies from which a network learns what every subset of its modalities tells: coalition values of it are sound.
-TEACH_SUBSETS = frozenset({"subset_sampling", "meta_missing", "latent_surrogate"})
+TEACH_SUBSETS = frozenset({"subset_sampling", "consistency", "meta_missing", "latent_surrogate"})
 
 
 def build_strategy(

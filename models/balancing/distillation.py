@@ -10,6 +10,7 @@ from ..errors import require
 from ..features import Features
 from ..scores import full_precision
 from ..three_steps import ThreeSteps
+from .consistency import divergence
 from .strategy import Step, Strategy
 
 #: Scales from this stride on are compared: finer ones hold what each sensor alone can see.
@@ -38,6 +39,9 @@ class CrossModalDistillation(Strategy):
         ``T``, above 0.
     features
         Weight of the features, 0 or more.
+    door
+        Factor and summand, float (band,) each, that turn a batch's image into what the teacher was trained on, where
+        that was normalised by other statistics; None: it was not.
 
     Raises
     ------
@@ -48,7 +52,13 @@ class CrossModalDistillation(Strategy):
     needs_encoders = True
 
     def __init__(
-        self, teacher: ThreeSteps, *, batch_modalities: Sequence[str], temperature: float = 4.0, features: float = 1.0
+        self,
+        teacher: ThreeSteps,
+        *,
+        batch_modalities: Sequence[str],
+        temperature: float = 4.0,
+        features: float = 1.0,
+        door: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__()
         require(
@@ -63,7 +73,7 @@ class CrossModalDistillation(Strategy):
         self.modality = teacher.modalities[0]
         self.columns = {name: column for column, name in enumerate(batch_modalities)}
         self.column = self.columns[self.modality]
-        self.temperature, self.features = temperature, features
+        self.temperature, self.features, self.door = temperature, features, door
 
     def attach(self, network: ThreeSteps) -> None:
         """Compare the student with the teacher.
@@ -105,6 +115,9 @@ class CrossModalDistillation(Strategy):
         available = None if present is None else present[:, [self.column]]
         if available is not None and not bool(available.any()):
             return None
+        if self.door is not None:
+            factor, summand = (values.to(image[self.modality])[:, None, None] for values in self.door)
+            image = {**image, self.modality: image[self.modality] * factor + summand}
         with torch.no_grad():
             features = teacher.encode(image, valid=valid, available=available)
             every = torch.ones(features.batch, 1, dtype=torch.bool, device=features.device)
@@ -122,11 +135,8 @@ class CrossModalDistillation(Strategy):
 
     def _soft(self, step: Step, logits: Tensor, confidence: Tensor) -> Tensor:
         """Return the divergence of soft labels where both see something, weighted by the teacher's confidence."""
-        heat = self.temperature
-        student = full_precision(step.logits)
-        each = F.kl_div((student / heat).log_softmax(dim=1), (logits / heat).softmax(dim=1), reduction="none")
         weight = confidence[:, 0] * self._usable(step, logits)
-        return heat**2 * (each.sum(dim=1) * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+        return divergence(full_precision(step.logits), logits, temperature=self.temperature, usable=weight)
 
     def _usable(self, step: Step, logits: Tensor) -> Tensor:
         """Return 1 where both modalities are valid: float (batch, y, x), or (batch,) for classification."""
