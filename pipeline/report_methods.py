@@ -59,7 +59,8 @@ _STRATEGIES: Mapping[str, tuple[str, str | None]] = {
     "mu_matched": ("utilization was matched to what each sensor tells under each condition", "mutrain"),
     "greedy": ("the sensor that learned more slowly was left alone with the task for some steps", "greedy"),
     "consistency": (
-        "each sample was answered from all of its sensors and from a random subset, whose answer was pulled to the first",
+        "each sample was answered from all of its sensors and from a random subset, whose answer was pulled to the "
+        "first",
         "hinton",
     ),
     "explanation_erasing": (
@@ -78,7 +79,9 @@ _STRATEGIES: Mapping[str, tuple[str, str | None]] = {
 
 _FUSIONS = {
     "mean": "the mean of the sensors that are present", "gated": "gates that read the features",
-    "attention": "attention between the sensors that are present", "concat": "concatenation with presence channels",
+    "attention": "the mean of the sensors that are present, at the deepest one after a transformer over all their cells",
+    "cell_attention": "attention between the sensors that are present in a cell",
+    "concat": "concatenation with presence channels",
     "shared_private": "shared and private projections",
 }  # fmt: skip
 
