@@ -8,6 +8,7 @@ from typing import Any
 from ..datasets.modality import Band, Modality, Unit
 from ..datasets.normalise import Normaliser
 from ..datasets.statistics import BandStatistics, statistics_from_dict
+from ..models.balancing import TEACH_SUBSETS
 from ..models.checkpoint import ModelCard, load_model, model_digest
 from ..models.errors import CheckpointError
 from .errors import RunFolderError
@@ -58,7 +59,8 @@ def load_predictor(
             modalities=modalities, training=statistics, scenes=(scenes or {}) if by_scene else None,
             reference=card.training.get("dates_from", modalities[0].name) if network.spec.dates else None,
         ),
-        approximate="subset_sampling" not in card.training.get("strategy", ()), temperature=_temperature(card, folder),
+        approximate=len(network.modalities) > 1 and not TEACH_SUBSETS & set(card.training.get("strategy", ())),
+        temperature=_temperature(card, folder),
     )  # fmt: skip
 
 

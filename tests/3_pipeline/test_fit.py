@@ -5,12 +5,15 @@ import itertools
 import shutil
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from equipoise.models.balancing import STRATEGIES, TEACH_SUBSETS
 from equipoise.models.baselines import BASELINES
+from equipoise.models.checkpoint import load_model, save_model
 from equipoise.models.task import FusionTask
 from equipoise.pipeline import learning_rate
 from equipoise.pipeline.callbacks import KeepProgress, SaveState
@@ -273,6 +276,18 @@ def test_competitors_are_trained_saved_and_predict(trained_run, tmp_path, kind):
     batch = next(iter(data.module(config).loader("test")))
     answers = predictor.network(batch["image"], valid=batch["valid"], available=batch["available"])
     assert answers.shape[:2] == (len(batch["mask"]), len(data.classes))
+
+
+@pytest.mark.parametrize(
+    ("strategies", "approximate"),
+    [(("joint",), True), (("response",), True), (("subset_sampling",), False), (("response", "meta_missing"), False)],
+)
+def test_a_network_that_was_taught_subsets_answers_for_them(trained_run, tmp_path, strategies, approximate):
+    network, card = load_model(trained_run.root / "model")
+    told = replace(card, training={**card.training, "strategy": list(strategies)})
+    save_model(tmp_path, network, told)
+    assert load_predictor(tmp_path, device="cpu").approximate == approximate
+    assert set(STRATEGIES) >= TEACH_SUBSETS
 
 
 def test_another_mark_throws_the_old_state_away(again, tmp_path, monkeypatch):
