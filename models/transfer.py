@@ -1,12 +1,14 @@
 """Transfer: weights of trained networks as the beginning of another one."""
 
 from collections.abc import Mapping
+from typing import cast
 
 from .errors import require
 from .network import FusionUNet
 from .three_steps import ThreeSteps
 
-_ENCODERS = "encoders."
+#: What belongs to the modalities and not to the decision: encoders, dates, and guesses of those that are missing.
+_OWN = ("encoders.", "dates.", "surrogates.")
 
 
 def take_decision_layers(network: ThreeSteps, source: ThreeSteps) -> None:
@@ -24,8 +26,8 @@ def take_decision_layers(network: ThreeSteps, source: ThreeSteps) -> None:
     ModelError
         Layers differ in name or shape.
     """
-    have = {key: value for key, value in network.state_dict().items() if not key.startswith(_ENCODERS)}
-    given = {key: value for key, value in source.state_dict().items() if not key.startswith(_ENCODERS)}
+    have = {key: value for key, value in network.state_dict().items() if not key.startswith(_OWN)}
+    given = {key: value for key, value in source.state_dict().items() if not key.startswith(_OWN)}
     shared = {key: value for key, value in given.items() if not key.startswith("fusion.") or key in have}
     unlike = [key for key, value in shared.items() if key not in have or have[key].shape != value.shape]
     unlike += [key for key in have if key not in shared and not key.startswith("fusion.")]
@@ -34,7 +36,7 @@ def take_decision_layers(network: ThreeSteps, source: ThreeSteps) -> None:
 
 
 def take_encoder(network: FusionUNet, modality: str, source: ThreeSteps) -> None:
-    """Copy the encoder of one modality from the network of that modality alone.
+    """Copy the encoder of one modality, and what reads its dates, from the network of that modality alone.
 
     Parameters
     ----------
@@ -55,13 +57,21 @@ def take_encoder(network: FusionUNet, modality: str, source: ThreeSteps) -> None
         f"a network of {source.modalities} for {network.modalities}", f"one of {modality!r} alone",
         "give the network that was trained on that modality",
     )  # fmt: skip
-    target, given = network.encoders[network.modalities.index(modality)], source.modality_encoders()[0]
+    column = network.modalities.index(modality)
+    target, given = network.encoders[column], source.modality_encoders()[0]
     theirs = {key: value.shape for key, value in given.state_dict().items()}
     require(
         {key: value.shape for key, value in target.state_dict().items()} == theirs,
         f"an encoder of {modality!r} that differs", "the same encoder, bands and widths", "make both networks alike",
     )  # fmt: skip
+    require(
+        source.spec.dates == network.spec.dates,
+        f"networks of which one reads dates ({modality!r} alone: {source.spec.dates})", "both or none",
+        "make both networks alike",
+    )  # fmt: skip
     target.load_state_dict(given.state_dict())
+    if network.spec.dates:
+        network.dates[column].load_state_dict(cast("FusionUNet", source).dates[0].state_dict())
 
 
 def begin_with(network: FusionUNet, singles: Mapping[str, ThreeSteps], *, decision: str) -> None:

@@ -220,6 +220,38 @@ def test_a_fusion_network_begins_with_its_students():
             torch.testing.assert_close(network(batch["image"], available=alone), single.eval()(batch["image"]))
 
 
+def test_dates_go_with_their_sensor_and_guesses_of_missing_ones_stay():
+    spec = replace(SPEC, dates=True, surrogate=True)
+    torch.manual_seed(1)
+    network = FusionUNet(spec)
+    before = {key: value.clone() for key, value in network.state_dict().items() if key.startswith("surrogates.")}
+    singles = {"eo": _single("eo", seed=3, spec=spec), "sar": _single("sar", seed=4, spec=spec)}
+    begin_with(network, singles, decision="eo")
+    assert before
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in before.items())
+    for column, single in enumerate(singles.values()):
+        for key, value in single.dates[0].state_dict().items():
+            assert torch.equal(network.dates[column].state_dict()[key], value)
+    own = {key: value.clone() for key, value in singles["sar"].dates.state_dict().items()}
+    take_decision_layers(singles["sar"], singles["eo"])
+    assert all(torch.equal(singles["sar"].dates.state_dict()[key], value) for key, value in own.items())
+    with pytest.raises(ModelError, match="reads dates"):
+        take_encoder(FusionUNet(SPEC), "eo", singles["eo"])
+
+
+def test_a_teacher_of_other_statistics_sees_what_it_was_trained_on():
+    batch, other = _batch(), _batch()
+    other["image"]["eo"] = (batch["image"]["eo"] - torch.tensor([1.0, -2.0])[:, None, None]) / 4
+    door = (torch.tensor([4.0, 4.0]), torch.tensor([1.0, -2.0]))
+    for item in (batch, other):
+        item["valid"]["eo"][0, :3] = False
+    usual = _loss(_single("sar", seed=1).eval(), _single("eo"), batch)
+    told = _loss(_single("sar", seed=1).eval(), _single("eo"), other, door=door)
+    untold = _loss(_single("sar", seed=1).eval(), _single("eo"), other)
+    assert float(told.detach()) == pytest.approx(float(usual.detach()), rel=1e-4)
+    assert float(untold.detach()) != pytest.approx(float(usual.detach()), rel=1e-2)
+
+
 def test_layers_that_differ_are_refused():
     wide = replace(SPEC, decoder_channels=(16, 8, 4))
     with pytest.raises(ModelError, match="layers"):
