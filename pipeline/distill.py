@@ -1,10 +1,13 @@
 """Stage distill: a network of one sensor teaches those of the others on tiles that need no labels."""
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import lightning
 
 from ..datasets.patches import PatchIndex
 from ..models.balancing.distillation import CrossModalDistillation
@@ -17,6 +20,7 @@ from .config import Config
 from .distill_options import DistillOptions
 from .errors import PipelineError
 from .fit import FitResult
+from .teacher import Teacher, given_teacher
 from .train import TrainingData, fit_network, model_card, network_spec
 from .unlabelled import UNLABELLED
 
@@ -79,7 +83,7 @@ def distill(data: TrainingData, config: Config, *, models: Path, checkpoints: Pa
     Raises
     ------
     PipelineError
-        If the teacher that is given is of other sensors.
+        If the teacher that is given is of other sensors, bands or classes, or another network.
     """
     options = config.distill
     if options is None:
@@ -87,10 +91,14 @@ def distill(data: TrainingData, config: Config, *, models: Path, checkpoints: Pa
     work = _Work(
         data=data, config=config, options=options, models=models, checkpoints=checkpoints, resume=resume
     )  # fmt: skip
+    learners = options.learners(list(data.names))
+    for old in models.glob("*"):
+        if old.is_dir() and old.name not in (options.teacher, *learners):
+            shutil.rmtree(old)
     teacher, figures = _teacher(work)
     seen = students_data(data)
     found: dict[str, Any] = {"teacher": options.teacher, "students": {options.teacher: figures}}
-    for name in options.learners(list(data.names)):
+    for name in learners:
         found["students"][name] = _student(work, name, teacher, seen)
     counts = data.index.table["split"].value_counts()
     found["patches"] = {split: int(counts.get(split, 0)) for split in ("train", UNLABELLED)}
@@ -124,38 +132,43 @@ def begin_with_students(config: Config, *, models: Path) -> Callable[[ThreeSteps
     return begin
 
 
-def _teacher(work: _Work) -> tuple[ThreeSteps, Mapping[str, Any]]:
+def _teacher(work: _Work) -> tuple[Teacher, Mapping[str, Any]]:
     name, given = work.options.teacher, work.options.model
     if given is None:
         result = work.fitted(name, "alone", ("joint",))
-        return result.network, work.save(name, result, ["joint"])
-    network, card = load_model(given)
-    if network.modalities != (name,):
-        raise PipelineError(
-            f"distill.model {given}: found a model of {', '.join(network.modalities)}; wanted one of {name} alone; "
-            "train one, or leave distill.model null"
-        )
-    save_model(work.models / name, network, card)
+        teacher = Teacher(network=result.network, learning_rate=result.learning_rate)
+        return teacher, work.save(name, result, ["joint"])
+    teacher, card = given_teacher(given, name, work.data, work.config)
+    save_model(work.models / name, teacher.network, card)
     score = card.metrics.get("validation_score")
-    return network, {"validation_score": score, "epoch": None, "how": ["given"]}
+    return teacher, {"validation_score": score, "epoch": None, "how": ["given"]}
 
 
-def _student(work: _Work, name: str, teacher: ThreeSteps, seen: TrainingData) -> Mapping[str, Any]:
+def _student(work: _Work, name: str, teacher: Teacher, seen: TrainingData) -> Mapping[str, Any]:
     """Let one sensor learn from the teacher, then, where that is wanted, from the labels."""
-    options, config = work.options, work.config
-    if options.epochs is not None:
-        config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": options.epochs})})
+    options = work.options
+    # A rate is found by the labels, which students do not read: theirs is the teacher's.
+    labelled = _changed(work.config, learning_rate=teacher.learning_rate)
+    config = labelled if options.epochs is None else _changed(labelled, epochs=options.epochs)
     strategy = CrossModalDistillation(
-        teacher, batch_modalities=work.data.names, temperature=options.temperature, features=options.features
-    )
-    student = build_network(single_modality_spec(network_spec(work.data, work.config), name))
-    take_decision_layers(student, teacher)
+        teacher.network, batch_modalities=work.data.names, temperature=options.temperature, features=options.features,
+        door=teacher.door,
+    )  # fmt: skip
+    # Each student begins as it would alone, whoever learned before.
+    lightning.seed_everything(config.seed, verbose=False)
+    weights = {key: value for key, value in config.train.weights.items() if key == name}
+    student = build_network(single_modality_spec(network_spec(work.data, work.config), name), weights=weights)
+    take_decision_layers(student, teacher.network)
     result = work.fitted(name, "taught", strategy, network=student, config=config, data=seen)
     how = ["cross_modal_distillation"]
     if options.finetune:
         taught = result.best_score
-        result = work.fitted(name, "alone", ("joint",), network=result.network.train())
+        result = work.fitted(name, "alone", ("joint",), network=result.network.train(), config=labelled)
         how.append("joint")
         log.info("%s: %.3f as taught, %.3f after the labels", name, taught, result.best_score)
         return {**work.save(name, result, how), "taught_score": taught}
     return work.save(name, result, how)
+
+
+def _changed(config: Config, **changes: Any) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update=changes)})

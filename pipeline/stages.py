@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 ALL_STAGES = ("coregister", "tile", "distill", "train", "evaluate", "predict", "report")
 
+#: Stages whose command has another name.
+_COMMANDS: Mapping[str, str] = {"distill": "train --stage distill"}
+
 #: Stages of a run that makes maps with a model trained elsewhere.
 MAP_STAGES = ("coregister", "predict", "report")
 
@@ -81,7 +84,7 @@ class Run:
             if self.folder.finished(needed, self.fingerprint(needed)) is None:
                 raise RunFolderError(
                     f"{self.folder.root}: found no result of stage '{needed}' for this configuration; wanted it before "
-                    f"'{stage}'; run `equipoise {needed}`, or `equipoise run` for all stages"
+                    f"'{stage}'; run `equipoise {_COMMANDS.get(needed, needed)}`, or `equipoise run` for all stages"
                 )
         action = getattr(self, f"_{stage}")
         with self.folder.locked():
@@ -151,6 +154,8 @@ class Run:
             "train": config.train.model_dump(
                 mode="json", exclude={"device", "workers", "logs", "strategy", "utilization"}
             ),
+            # The strategy is of the fusion network alone, but for what it makes of the networks.
+            "norm": config.train.chosen_norm,
         }  # fmt: skip
         if wanted is None or wanted.model is None:
             return parts

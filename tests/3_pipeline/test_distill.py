@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import rasterio
 import torch
@@ -11,13 +12,16 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from equipoise.datasets.patches import PatchIndex
+from equipoise.datasets.statistics import BandStatistics
 from equipoise.datasets.synthetic import write_scene
+from equipoise.models.baselines import build_network
 from equipoise.models.checkpoint import load_model
 from equipoise.pipeline.cli import app
 from equipoise.pipeline.config import Config
 from equipoise.pipeline.errors import PipelineError, RunFolderError
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import Run
+from equipoise.pipeline.teacher import door
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning")
 
@@ -155,6 +159,112 @@ def test_the_command_takes_a_teacher_that_was_trained_elsewhere(scenes, run, tmp
     record = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert record["now"] is False
     assert record["figures"]["students"]["eo"]["how"] == ["given"]
+
+
+def test_students_are_the_same_whoever_learns_beside_them(tmp_path, scenes):
+    """Of three sensors, two may learn, or one; what the others left behind goes."""
+
+    def files(scene):
+        return {name: str(scene.paths[name]) for name in (*SENSORS, "ir")}
+
+    plain = _config(scenes).model_dump(mode="json")
+    plain["modalities"]["ir"] = {"unit": "kelvin", "bands": ["B10"]}
+    plain["train"]["epochs"] = 1
+    for item, scene in zip(plain["scenes"], scenes, strict=True):
+        item["files"] = files(scene)
+    both = Config.model_validate(plain)
+    one = Config.model_validate({**plain, "distill": {"teacher": "eo", "students": ["ir"], "finetune": False}})
+    two = Config.model_validate({**plain, "distill": {"teacher": "eo", "finetune": False}})
+    bound = Run(config=both, folder=RunFolder.open(tmp_path, seed=0))
+    for stage in ("coregister", "tile"):
+        bound.do(stage)
+    found = {}
+    for name, config in (("two", two), ("one", one)):
+        record, _ = Run(config=config, folder=RunFolder.open(tmp_path, seed=0)).do("distill")
+        found[name] = (tmp_path / "distilled" / "ir" / "model.safetensors").read_bytes()
+        assert {path.split("/")[1] for path in record.outputs} == set(record.figures["students"])
+    assert found["two"] == found["one"]
+    assert not (tmp_path / "distilled" / "sar").exists()
+
+
+def test_what_a_strategy_makes_of_the_networks_makes_the_stage_new(scenes, run):
+    """Strategies of the fusion network are not those of the students, but some need another norm."""
+    chosen = {"depth": 2, "decoder_channels": [16, 8], "epochs": 2, "device": "cpu"}
+    marks = {
+        name: Run(config=_config(scenes, train={**chosen, "strategy": name}), folder=run.folder).fingerprint("distill")
+        for name in ("subset_sampling", "joint", "response")
+    }
+    assert marks["subset_sampling"] == marks["joint"] == run.fingerprint("distill")
+    assert marks["response"] != marks["joint"]
+
+
+def test_a_rate_that_is_found_is_the_teachers(scenes, run, tmp_path):
+    """Students do not read labels, and so cannot find a rate by them."""
+    found = _config(scenes, train={**_config(scenes).train.model_dump(), "learning_rate": "find", "epochs": 1})
+    shutil.copytree(run.folder.root, tmp_path / "run")
+    bound = Run(config=found, folder=RunFolder.open(tmp_path / "run", seed=0))
+    bound.do("distill")
+    rates = {load_model(tmp_path / "run" / "distilled" / name)[1].training["learning_rate"] for name in SENSORS}
+    assert len(rates) == 1
+    assert not list((tmp_path / "run" / "checkpoints" / "distill").glob("sar-*/learning_rate.txt"))
+
+
+def test_students_begin_with_the_weights_that_are_named_for_them(scenes, run, tmp_path, monkeypatch):
+    asked = []
+
+    def build(spec, *, weights=None):
+        asked.append((spec.modalities, dict(weights or {})))
+        return build_network(spec)
+
+    monkeypatch.setattr("equipoise.pipeline.distill.build_network", build)
+    monkeypatch.setattr("equipoise.pipeline.fit.build_network", build)
+    named = _config(scenes, train={**_config(scenes).train.model_dump(), "weights": {"sar": "imagenet"}, "epochs": 1})
+    shutil.copytree(run.folder.root, tmp_path / "run")
+    Run(config=named, folder=RunFolder.open(tmp_path / "run", seed=0)).do("distill")
+    assert asked == [(("eo",), {}), (("sar",), {"sar": "imagenet"})]
+
+
+def test_train_says_how_to_do_what_it_needs(scenes, tmp_path, run):
+    shutil.copytree(run.folder.root, tmp_path / "run")
+    other = _config(scenes, distill={"teacher": "eo", "temperature": 2.0})
+    with pytest.raises(RunFolderError, match="run `equipoise train --stage distill`, or"):
+        Run(config=other, folder=RunFolder.open(tmp_path / "run", seed=0)).do("train")
+
+
+def test_the_door_of_a_teacher_is_that_of_its_own_statistics():
+    here = BandStatistics(mean=(1.0, 5.0), std=(2.0, 4.0), count=9)
+    there = BandStatistics(mean=(3.0, 5.0), std=(4.0, 1.0), count=9)
+    image = np.random.default_rng(0).normal(size=(2, 3, 3)).astype(np.float32)
+    factor, summand = door(here, there)
+    found = torch.from_numpy(here.normalise(image)) * factor[:, None, None] + summand[:, None, None]
+    torch.testing.assert_close(found, torch.from_numpy(there.normalise(image)))
+    assert door(here, here) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"train": {"depth": 2, "decoder_channels": [16, 8], "norm": "layer"}},
+            "network norm batch; wanted norm",
+        ),
+        ({"tile": {"patch_size": 32, "block_size": 48, "buffer": 0, "normalisation": "scene"}}, "normalisation"),
+        ({"rename": "lake"}, "found classes"),
+        ({"bands": ["red", "green", "blue", "nir"]}, "found bands"),
+    ],
+)
+def test_a_teacher_of_other_data_or_of_another_network_is_refused(scenes, run, tmp_path, changes, told):
+    plain = {**_config(scenes).model_dump(mode="json"), **changes}
+    plain["distill"] = {"teacher": "eo", "model": str(run.folder.root / "distilled" / "eo")}
+    if (name := plain.pop("rename", None)) is not None:
+        plain["classes"][0]["name"] = name
+    if (bands := plain.pop("bands", None)) is not None:
+        plain["modalities"]["eo"]["bands"] = bands
+    bound = Run(config=Config.model_validate(plain), folder=RunFolder.open(tmp_path, seed=0))
+    for stage in ("coregister", "tile"):
+        bound.do(stage)
+    with pytest.raises(PipelineError, match=told):
+        bound.do("distill")
 
 
 def test_a_teacher_of_other_sensors_is_refused(scenes, run, tmp_path):
