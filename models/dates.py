@@ -27,7 +27,7 @@ class DateEncoding(nn.Module):
     """Turns the date of one modality's image into a vector that is added to each of its feature maps.
 
     The day of the year enters as sines and cosines of one and two turns a year, as positions do in transformers
-    (Vaswani et al., 2017) and dates in crop transformers (MMST-ViT, ICCV 2023, has dates and weather beside images);
+    (Vaswani et al., 2017), for networks that read several dates of a crop, as MMST-ViT (ICCV 2023) does;
     the signed gap to the day that is mapped as its sign times log(1 + days), so that a week and a month differ as much
     as a month and half a year, and in years. Adding the vector before fusion, at every scale, is ours: it works with
     every fusion, and under attention it is an embedding that all tokens of the modality share.

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..datasets.modality import BACKSCATTER, Band, Modality, Unit
 from ..datasets.opening import Handling
@@ -179,6 +180,11 @@ class FilesOptions(Options):
         )
 
 
+def _time(value: Any) -> Any:
+    """Take what YAML reads as a date for its text."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
 class SceneOptions(Options):
     """One place, or with {id} in its file names, one place for each id found on disk."""
 
@@ -195,7 +201,7 @@ class SceneOptions(Options):
         "splits; development: whole scenes drawn for training and validation only; predict: maps only.",
     )
     offset: dict[str, float] = Field({}, description="Modality -> offset of this scene, replacing the modality's.")
-    acquired: dict[str, str] = Field(
+    acquired: dict[str, Annotated[str, BeforeValidator(_time)]] = Field(
         {}, description="Modality -> acquisition time, ISO 8601, where its files do not say it."
     )
     group: str | None = Field(

@@ -186,6 +186,15 @@ def test_what_is_said_for_itself_is_not_copied(place):
     assert config.modalities["may"].bands == config.modalities["july"].bands
 
 
+def test_dates_are_read_as_yaml_gives_them(place, tmp_path):
+    record = _record(place)
+    record["scenes"][0]["acquired"] = {"july": "JULY", "may": "MAY"}
+    text = yaml.safe_dump(record).replace("JULY", "2024-07-12T10:30:00Z").replace("MAY", "2024-05-03")
+    (tmp_path / "seasons.yaml").write_text(text)
+    (scene,) = load_config(tmp_path / "seasons.yaml").scenes
+    assert scene.acquired == {"july": "2024-07-12T10:30:00+00:00", "may": "2024-05-03"}
+
+
 def test_early_fusion_refuses_dates(place):
     record = _record(place)
     record["train"] |= {"network": "early"}
