@@ -45,7 +45,7 @@ def _of(item: Modality, given: Sequence[float] | None, *, encoder: str) -> list[
         given = [POLARISATIONS.get(band.name.upper(), 0.0) if band.is_backscatter else 0.0 for band in item.bands]
         known = all(given)
     else:
-        known = len(given) == len(item.bands) and min(given) > 0
+        known = len(given) == len(item.bands) and all(value > 0 for value in given)
     if not known:
         raise PipelineError(
             f"found no wavelength, or not one a band, of modality '{item.name}' ({', '.join(item.band_names)}) for "

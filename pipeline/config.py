@@ -97,6 +97,8 @@ class Config(Options):
             )
         if unknown := sorted(set(self.train.weights) - declared):
             raise ValueError(f"train.weights names modality {unknown}; wanted only those declared: {sorted(declared)}")
+        if unknown := sorted(set(self.train.wavelengths_nm) - declared):
+            raise ValueError(f"train.wavelengths_nm names {unknown}; wanted only those declared: {sorted(declared)}")
         if self.train.deep_supervision and self.task == "classification":
             raise ValueError("train.deep_supervision is true for task: classification; wanted task: segmentation")
 

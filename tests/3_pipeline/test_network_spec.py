@@ -7,6 +7,7 @@ import pytest
 from equipoise.models.baselines import single_modality_spec
 from equipoise.models.fusion import FUSIONS
 from equipoise.pipeline.config import Config
+from equipoise.pipeline.errors import PipelineError
 from equipoise.pipeline.stage_options import TrainOptions
 from equipoise.pipeline.train import TrainingData, network_spec
 
@@ -86,3 +87,20 @@ def test_guesses_need_the_fusion_network(train, words):
 )
 def test_steered_networks_are_normalised_by_place_unless_told_otherwise(train, norm):
     assert _spec(**train).norm == norm
+
+
+def test_wavelengths_are_kept_where_an_encoder_reads_them():
+    assert _spec(wavelengths_nm={"eo": [665]}).wavelengths == ()
+    assert _spec(encoder="dofa_base", wavelengths_nm={"eo": [665]}).wavelengths == (665.0, -1.0)
+    assert _spec(encoder={"eo": "resnet18", "sar": "panopticon_base"}).wavelengths == (0.0, -1.0)
+
+
+@pytest.mark.parametrize("given", [{}, {"eo": [665, 560]}, {"eo": [0]}, {"eo": []}])
+def test_wavelengths_that_do_not_fit_the_bands_are_one_clear_line(given):
+    with pytest.raises(PipelineError, match=r"modality 'eo' \(red\).*give train.wavelengths_nm.eo"):
+        _spec(encoder="dofa_base", wavelengths_nm=given)
+
+
+def test_wavelengths_of_another_modality_are_refused():
+    with pytest.raises(ValueError, match=r"train.wavelengths_nm names \['lidar'\]"):
+        _spec(wavelengths_nm={"lidar": [1064]})
