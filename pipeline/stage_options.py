@@ -12,14 +12,16 @@ from .utilization_options import UtilizationOptions
 StrategyName = Literal[
     "joint", "subset_sampling", "response", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy",
     "mu_bounded", "mu_matched", "ogm_ge", "mmpareto", "meta_missing", "latent_surrogate",
-    "explanation_erasing", "consistency",
+    "explanation_erasing", "consistency", "feature_swapping",
 ]  # fmt: skip
 
 #: Strategies that work on the encoder of each modality, which early fusion has not.
-NEED_ENCODERS = frozenset({"frozen_head", "greedy", "mu_legacy", "ogm_ge", "mmpareto", "explanation_erasing"})
+NEED_ENCODERS = frozenset(
+    {"frozen_head", "greedy", "mu_legacy", "ogm_ge", "mmpareto", "explanation_erasing", "feature_swapping"}
+)
 
 #: Strategies that want layer normalisation: with batch normalisation a network can tell what was changed in training.
-_LAYER_NORM = frozenset({"response", "mu_bounded", "mu_matched", "explanation_erasing"})
+_LAYER_NORM = frozenset({"response", "mu_bounded", "mu_matched", "explanation_erasing", "feature_swapping"})
 
 
 def _word(value: Any) -> Any:

@@ -6,6 +6,7 @@ from ..errors import ModelError, wanted
 from .auxiliary import Auxiliary
 from .composite import Composite
 from .consistency import Consistency
+from .feature_swapping import FeatureSwapping
 from .frozen_head import FrozenHead
 from .greedy import Greedy
 from .inverse_reliance import InverseReliance
@@ -28,6 +29,7 @@ STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
     "joint": lambda _modalities, _wanted: Joint(),
     "subset_sampling": lambda _modalities, _wanted: SubsetSampling(),
     "response": lambda _modalities, _wanted: Response(),
+    "feature_swapping": lambda _modalities, _wanted: FeatureSwapping(),
     "auxiliary": lambda _modalities, _wanted: Auxiliary(),
     "greedy": lambda modalities, _wanted: Greedy(len(modalities)),
     "inverse_reliance": lambda modalities, _wanted: InverseReliance(len(modalities)),
