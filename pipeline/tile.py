@@ -101,7 +101,8 @@ def tile(
     for stack, windows in track(layout, "tile", total=len(labelled) + len(bare)):
         rows[stack.name] = list(_patches(stack, windows, classes=classes, task=task, options=options))
     grids = {stack.name: stack.geobox for stack in (*labelled, *bare)}
-    kept = apart(rows, grids, buffer=options.buffer) if options.unlabelled else rows
+    groups = {stack.name: stack.group for stack in (*labelled, *bare)}
+    kept = apart(rows, grids, groups=groups, buffer=options.buffer) if options.unlabelled else rows
     check_scenes(
         {name: [_window(row) for row in found] for name, found in kept.items()}, grids, buffer=options.buffer
     )  # fmt: skip

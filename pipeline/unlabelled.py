@@ -14,8 +14,10 @@ UNLABELLED = "unlabelled"
 Rows = Sequence[Mapping[str, Any]]
 
 
-def apart(rows: Mapping[str, Rows], grids: Mapping[str, GeoBox], *, buffer: int) -> dict[str, Rows]:
-    """Leave out patches without labels that come near what validation and test measure, on the ground.
+def apart(
+    rows: Mapping[str, Rows], grids: Mapping[str, GeoBox], *, groups: Mapping[str, str | None], buffer: int
+) -> dict[str, Rows]:
+    """Leave out patches without labels that come near what validation and test measure, on the ground or by group.
 
     Another date of a place would show a network without labels what it is tested on.
 
@@ -24,7 +26,9 @@ def apart(rows: Mapping[str, Rows], grids: Mapping[str, GeoBox], *, buffer: int)
     rows
         Scene -> its patches, with ``split``, ``row``, ``col``, ``height`` and ``width``.
     grids
-        Scene -> its grid; scenes without a CRS have no place and keep all of their patches.
+        Scene -> its grid; of scenes without a CRS no place is known but their group.
+    groups
+        Scene -> event or place that it belongs to, or None.
     buffer
         Least distance, px of the larger pixels of the two.
 
@@ -32,21 +36,31 @@ def apart(rows: Mapping[str, Rows], grids: Mapping[str, GeoBox], *, buffer: int)
     -------
     The same scenes, in order, with the patches that stay.
     """
-    placed = [name for name in rows if rows[name] and grids[name].crs is not None]
-    every = [(name, number) for name in placed for number in range(len(rows[name]))]
-    if not every:
-        return dict(rows)
-    kind = np.array([_kind(rows[name][number]["split"]) for name, number in every])
-    boxes = [np.array([_box(row) for row in rows[name]], dtype=np.int64) for name in placed]
-    first, second = near_pairs(areas_of([grids[name] for name in placed], boxes), kind, buffer=buffer)
-    mixed = kind[first] + kind[second] == _kind(UNLABELLED) + _kind("test")
-    near = {every[n] for pair in (first[mixed], second[mixed]) for n in pair.tolist() if kind[n] == _kind(UNLABELLED)}
-    return {name: [row for n, row in enumerate(found) if (name, n) not in near] for name, found in rows.items()}
+    measured = {groups[name] for name, found in rows.items() for row in found if _measured(row)} - {None}
+    taken = {
+        (name, number) for name, found in rows.items() if groups[name] in measured
+        for number, row in enumerate(found) if row["split"] == UNLABELLED
+    } | _near(rows, grids, buffer=buffer)  # fmt: skip
+    return {name: [row for n, row in enumerate(found) if (name, n) not in taken] for name, found in rows.items()}
 
 
-def _kind(split: str) -> int:
-    """Return 0 for training, 1 for what is measured, 3 for what has no labels: sums tell pairs apart."""
-    return {"train": 0, UNLABELLED: 3}.get(split, 1)
+def _near(rows: Mapping[str, Rows], grids: Mapping[str, GeoBox], *, buffer: int) -> set[tuple[str, int]]:
+    """Return scene and number of the patches without labels that lie near those that measure."""
+    every = [
+        (name, number, row) for name, found in rows.items() if grids[name].crs is not None
+        for number, row in enumerate(found) if row["split"] == UNLABELLED or _measured(row)
+    ]  # fmt: skip
+    placed = list(dict.fromkeys(name for name, _, _ in every))
+    if not placed:
+        return set()
+    boxes = [np.array([_box(row) for name, _, row in every if name == scene], dtype=np.int64) for scene in placed]
+    bare = np.array([row["split"] == UNLABELLED for _, _, row in every])
+    pairs = near_pairs(areas_of([grids[name] for name in placed], boxes), bare.astype(np.int64), buffer=buffer)
+    return {every[n][:2] for side in pairs for n in side[bare[side]].tolist()}
+
+
+def _measured(row: Mapping[str, Any]) -> bool:
+    return row["split"] not in ("train", UNLABELLED)
 
 
 def _box(row: Mapping[str, Any]) -> tuple[int, int, int, int]:

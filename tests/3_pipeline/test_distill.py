@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ from equipoise.pipeline.errors import PipelineError, RunFolderError
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import Run
 from equipoise.pipeline.teacher import door
+from equipoise.pipeline.unlabelled import apart
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning")
 
@@ -100,6 +102,27 @@ def test_another_date_of_a_place_shows_nothing_of_what_is_tested(scenes, tmp_pat
     for row in bare.itertuples():
         for other in measured.itertuples():
             assert abs(row.row - other.row) >= 32 or abs(row.col - other.col) >= 32
+
+
+def _row(split, row=0):
+    return {"split": split, "row": row, "col": 0, "height": 8, "width": 8}
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32632", None])
+def test_the_group_tells_places_apart_where_coordinates_do_not(crs):
+    """Chips without a CRS: another date of a flood that is tested is of its group."""
+    grid = GeoBox((64, 8), Affine.scale(10, -10), crs)
+    away = GeoBox((64, 8), Affine.translation(9e5, 0) * Affine.scale(10, -10), crs)
+    rows = {
+        "tested": [_row("test")], "learned": [_row("train", 32), _row("unlabelled", 48)],
+        "of the tested": [_row("unlabelled")], "of the learned": [_row("unlabelled")], "alone": [_row("unlabelled")],
+    }  # fmt: skip
+    groups = dict(zip(rows, ("a", "b", "a", "b", None), strict=True))
+    grids = {name: grid if name in ("tested", "learned") else away for name in rows}
+    kept = apart(rows, grids, groups=groups, buffer=0)
+    assert {name: len(found) for name, found in kept.items()} == {
+        "tested": 1, "learned": 2, "of the tested": 0, "of the learned": 1, "alone": 1,
+    }  # fmt: skip
 
 
 def test_without_the_option_the_index_is_as_before(scenes, tmp_path, run):
