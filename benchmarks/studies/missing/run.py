@@ -29,6 +29,8 @@ import numpy as np
 import torch
 from finished_runs import Found, Work, finish, mark_of, torch_of
 
+from equipoise.models.balancing import build_strategy
+from equipoise.models.balancing.strategy import parts_of
 from equipoise.pipeline.run_folder import package_versions
 from missing.counting import counted, subset_names
 from missing.figure import draw
@@ -61,6 +63,19 @@ def work(place: Place, recipe: Recipe, seed: int) -> Found:
         "seed": seed, "seconds": seconds, "test": mean_iou(clear.sum(axis=0)).tolist(),
         "validation": mean_iou(chosen.sum(axis=0)).tolist(), "held_out": held_out, "counts": clear.tolist(),
     }  # fmt: skip
+
+
+def sources(recipe: Recipe) -> list[Path]:
+    """Return the files that decide what a recipe finds: a change of another strategy makes no run of it old."""
+    studies, models = HERE.parent, ROOT / "models"
+    found = [path for path in sorted(HERE.glob("*.py")) if path.name not in PRESENTATION]
+    found += [*sorted((studies / "oracle").glob("*.py")), studies / "utilization" / "networks.py"]
+    found += [studies / "real_utilization" / name for name in ("training.py", "drawing.py", "cut.py", "chips.py")]
+    found += [models / f"{name}.py" for name in ("task", "network", "encoders", "features", "losses", "scores", "norm")]
+    found += [*sorted(models.glob("fusion*.py")), models / "late_fusion.py", models / "early_fusion.py"]
+    parts = parts_of(build_strategy(recipe.strategies, modalities=("eo", "sar")))
+    modules = {type(part).__module__ for part in parts}
+    return [*found, *sorted(Path(str(sys.modules[name].__file__)) for name in modules)]
 
 
 def joined(places: list[Place], recipes: dict[str, Recipe], results: dict[str, Found], seeds: range) -> dict[str, Any]:
@@ -110,15 +125,12 @@ def main() -> None:
         places.append(real_place(imagery.thinned(6) if chosen.smoke else imagery, **budget, **few))
     recipes = {name: recipe for name, recipe in known().items() if not chosen.only or name in ("plain", *chosen.only)}
     seeds = range(1 if chosen.smoke else chosen.seeds or SEEDS)
-    todo: dict[str, Work] = {
-        f"{place.name}-{name}-{seed}": partial(work, place, recipe, seed)
-        for seed in seeds for place in places for name, recipe in recipes.items()
-    }  # fmt: skip
-    sources = [*sorted((ROOT / "models").rglob("*.py")), *sorted((HERE.parent / "oracle").glob("*.py"))]
-    sources += [path for path in sorted(HERE.glob("*.py")) if path.name not in PRESENTATION]
-    sources += [HERE.parent / "utilization" / "networks.py"]
-    sources += [HERE.parent / "real_utilization" / name for name in ("training.py", "drawing.py", "cut.py", "chips.py")]
-    results = finish(todo, folder=RUNS, mark=mark_of(sources, budget))
+    results: dict[str, Found] = {}
+    for name, recipe in recipes.items():
+        todo: dict[str, Work] = {
+            f"{place.name}-{name}-{seed}": partial(work, place, recipe, seed) for place in places for seed in seeds
+        }
+        results |= finish(todo, folder=RUNS, mark=mark_of(sources(recipe), budget, recipe))
     record = {"budget": budget, **joined(places, recipes, results, seeds)}
     whole = data is not None and not (chosen.smoke or chosen.only or chosen.seeds)
     target = HERE.parent / "missing.json" if whole else RUNS / "short.json"
