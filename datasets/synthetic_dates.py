@@ -102,7 +102,7 @@ def write_two_dates(
 
 def _seen(classes: npt.NDArray[np.uint8], *, told: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Return reflectance (band, y, x), 0-1, of a date on which one class looks unlike the others."""
-    own = np.where((classes == told)[..., None], np.float32(_OWN), np.float32(_BACKGROUND))
+    own = np.where((classes == told)[..., None], np.asarray(_OWN), np.asarray(_BACKGROUND))
     texture = ndimage.gaussian_filter(rng.normal(size=classes.shape), 2.0)
     bright = np.exp(_TEXTURE * texture / texture.std())
     return np.moveaxis(own * bright[..., None], -1, 0).astype(np.float32)

@@ -138,7 +138,7 @@ def _static(network: ThreeSteps) -> ThreeSteps:
 def _encode_all(network: FusionUNet, column: int, image: Tensor, usable: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Encode every sample; those without a usable pixel have shares of 0, and so no say."""
     shares = valid_shares(usable.to(image.dtype), scales=tuple(sorted(network.spec.widths)))
-    return network.encoders[column](torch.where(usable, image, 0.0)), shares
+    return network.encoders[network.spec.readers[column]](torch.where(usable, image, 0.0)), shares
 
 
 def _answer_all(network: JoinedAnswers, features: Features, column: int, present: Tensor) -> Tensor:

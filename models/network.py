@@ -60,7 +60,10 @@ class FusionUNet(ThreeSteps):
                 norm=spec.norm,
                 wavelengths=spec.wavelengths_of(modality),
             )
-            for modality, name, bands in zip(spec.modalities, spec.encoders, spec.in_channels, strict=True)
+            for column, (modality, name, bands) in enumerate(
+                zip(spec.modalities, spec.encoders, spec.in_channels, strict=True)
+            )
+            if spec.readers.index(spec.readers[column]) == column
         )
         self.fusion = build_fusion(spec.fusion, widths=spec.widths, modalities=len(spec.modalities))
         if spec.task == "segmentation":
@@ -118,10 +121,13 @@ class FusionUNet(ThreeSteps):
         shares: dict[str, list[Tensor]] = {}
         usable = usable_pixels(self.spec, image, valid=valid, available=available)
         for column, modality in enumerate(self.modalities):
-            maps[modality], shares[modality] = self._encode_one(column, image[modality], usable[column])
+            if modality not in maps:
+                self._encode_alike(column, image, usable, maps=maps, shares=shares)
             if self.spec.dates:
                 seen = usable[column].flatten(1).any(dim=1)
                 maps[modality] = self.dates[column](maps[modality], image[date_key(modality)], seen=seen)
+        # In the network's order, whichever were encoded together.
+        maps, shares = ({name: found[name] for name in self.modalities} for found in (maps, shares))
         return Features(maps=maps, shares=shares, size=size)
 
     def fuse(self, features: Features, available: Tensor) -> list[Tensor]:
@@ -244,8 +250,29 @@ class FusionUNet(ThreeSteps):
         return [logits[..., : size[0], : size[1]] for logits in full]
 
     def modality_encoders(self) -> list[nn.Module]:
-        """Return the encoders."""
-        return list(self.encoders)
+        """Return the encoder that reads each modality; those of one sensor may share it."""
+        return [self.encoders[number] for number in self.spec.readers]
+
+    def _encode_alike(
+        self,
+        column: int,
+        image: Mapping[str, Tensor],
+        usable: list[Tensor],
+        *,
+        maps: dict[str, list[Tensor]],
+        shares: dict[str, list[Tensor]],
+    ) -> None:
+        """Fill in what a modality's encoder says of it and of those that share it: one batch, and so one statistic."""
+        alike = [other for other, number in enumerate(self.spec.readers) if number == self.spec.readers[column]]
+        names = [self.modalities[other] for other in alike]
+        if len(alike) == 1:
+            maps[names[0]], shares[names[0]] = self._encode_one(column, image[names[0]], usable[column])
+            return
+        images, masks = torch.cat([image[name] for name in names]), torch.cat([usable[other] for other in alike])
+        found = self._encode_one(column, images, masks)
+        for target, values in zip((maps, shares), found, strict=True):
+            parts = zip(*(value.chunk(len(names)) for value in values), strict=True)
+            target.update({name: list(part) for name, part in zip(names, parts, strict=True)})
 
     def _encode_one(self, column: int, image: Tensor, usable: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Encode the samples of one modality that have a usable pixel; ``usable`` is bool (batch, 1, y, x)."""
@@ -259,7 +286,7 @@ class FusionUNet(ThreeSteps):
         if len(rows) < len(image):
             image, usable = image[rows], usable[rows]
         visible = pad(torch.where(usable, image, 0), padded)
-        encoded = self.encoders[column](visible.contiguous(memory_format=torch.channels_last))
+        encoded = self.encoders[self.spec.readers[column]](visible.contiguous(memory_format=torch.channels_last))
         return [_scattered(feature, rows, batch=shares[0].shape[0]) for feature in encoded], shares
 
 

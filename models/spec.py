@@ -13,7 +13,7 @@ Task = Literal["segmentation", "classification"]
 _TASKS = ("segmentation", "classification")
 _MOST_CHANNELS = 4096
 _MOST_CLASSES = 255  # 255 itself marks pixels to ignore
-_ADDED_LATER = {"deep_supervision", "norm", "surrogate", "kind", "dates", "wavelengths"}
+_ADDED_LATER = {"deep_supervision", "norm", "surrogate", "kind", "dates", "wavelengths", "sensors"}
 _LEAST_NORMED = 4  # channels
 
 #: The fusion network and its competitors (see :mod:`equipoise.models.baselines`).
@@ -59,6 +59,9 @@ class NetworkSpec:
     wavelengths
         A number a band, modality after modality: nm, -1 to -4 for the polarisations VV, VH, HH and HV, 0 where it is
         not known; empty unless an encoder reads them (:mod:`~equipoise.models.foundation`).
+    sensors
+        A name a modality: those of one sensor, such as its dates, are read by one encoder; ``fusion`` alone. Empty:
+        each modality has its own.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class NetworkSpec:
     kind: str = "fusion"
     dates: bool = False
     wavelengths: tuple[float, ...] = ()
+    sensors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.modalities)
@@ -141,6 +145,25 @@ class NetworkSpec:
             f"dates {self.dates!r} for a network of kind {self.kind!r}", "true or false, and false for early",
             "correct it",
         )  # fmt: skip
+        self._check_sensors()
+
+    def _check_sensors(self) -> None:
+        require(
+            len(self.sensors) in (0, len(self.modalities)) and _names(self.sensors),
+            f"sensors {self.sensors!r} for {len(self.modalities)} modalities", "none, or one name per modality",
+            "correct them",
+        )  # fmt: skip
+        alike = {
+            (sensor, self.in_channels[column], self.encoders[column], self.wavelengths_of(self.modalities[column]))
+            for column, sensor in enumerate(self.sensors)
+        }
+        require(
+            not self.sensors or (self.kind == "fusion" and len(alike) == len(set(self.sensors))),
+            f"sensors {self.sensors} that share encoders, in a network of kind {self.kind!r} with bands "
+            f"{self.in_channels} and encoders {self.encoders}",
+            "kind 'fusion', and the same bands and encoder for all modalities of a sensor",
+            "make them alike, or let each have its own",
+        )
 
     def _check_surrogate(self) -> None:
         require(isinstance(self.surrogate, bool), f"surrogate {self.surrogate!r}", "true or false", "correct it")
@@ -156,6 +179,12 @@ class NetworkSpec:
     def encoders(self) -> tuple[str, ...]:
         """One encoder name per modality."""
         return (self.encoder,) * len(self.modalities) if isinstance(self.encoder, str) else self.encoder
+
+    @property
+    def readers(self) -> tuple[int, ...]:
+        """Number of the encoder that reads each modality: its own, or the one that its sensor's modalities share."""
+        named = self.sensors or self.modalities
+        return tuple(list(dict.fromkeys(named)).index(name) for name in named)
 
     @property
     def widths(self) -> dict[int, int]:
@@ -181,7 +210,7 @@ class NetworkSpec:
         column = self.modalities.index(modality)
         return replace(
             self, modalities=(modality,), in_channels=(self.in_channels[column],), encoder=self.encoders[column],
-            kind="fusion", surrogate=False, wavelengths=self.wavelengths_of(modality),
+            kind="fusion", surrogate=False, wavelengths=self.wavelengths_of(modality), sensors=(),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

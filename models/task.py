@@ -190,7 +190,9 @@ class FusionTask(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]  # Lightning's union is wider
         """Return AdamW and its schedule, stepped once per optimiser step."""
-        encoders = [item for encoder in self.network.modality_encoders() for item in encoder.parameters()]
+        # Modalities of one sensor may share an encoder.
+        read = {id(item): item for encoder in self.network.modality_encoders() for item in encoder.parameters()}
+        encoders = list(read.values())
         own = {id(parameter) for parameter in encoders}
         rest = [*self.network.parameters(), *self.strategy.parameters()]
         groups: list[dict[str, Any]] = [{"params": [item for item in rest if id(item) not in own]}]
@@ -267,6 +269,12 @@ def _check_encoders(network: ThreeSteps, strategy: Strategy) -> None:
         require(
             part.encoder_rate == 1.0, f"{what} and encoders that learn at {part.encoder_rate:g} of the rate", wish,
             "choose `depth: decoder`",
+        )  # fmt: skip
+    shared = len({id(encoder) for encoder in network.modality_encoders()}) < len(network.modality_encoders())
+    for part in parts_of(strategy) if shared else ():
+        require(
+            not part.needs_own_encoders, f"an encoder that modalities share for {type(part).__name__}",
+            "one for each, since it steers how fast each learns", "choose another strategy, or do not share encoders",
         )  # fmt: skip
 
 

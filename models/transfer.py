@@ -58,7 +58,7 @@ def take_encoder(network: FusionUNet, modality: str, source: ThreeSteps) -> None
         "give the network that was trained on that modality",
     )  # fmt: skip
     column = network.modalities.index(modality)
-    target, given = network.encoders[column], source.modality_encoders()[0]
+    target, given = network.modality_encoders()[column], source.modality_encoders()[0]
     theirs = {key: value.shape for key, value in given.state_dict().items()}
     require(
         {key: value.shape for key, value in target.state_dict().items()} == theirs,

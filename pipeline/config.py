@@ -12,7 +12,7 @@ from .distill_options import DistillOptions
 from .errors import ConfigError
 from .nearest import did_you_mean, unknown_key, wrong_value
 from .options import Options, Slug
-from .same_sensor import sensors_of, with_same_settings
+from .same_sensor import check_shared, sensors_of, with_same_settings
 from .scene_options import ClassOptions, FilesOptions, ModalityOptions, SceneOptions
 from .stage_options import (
     CoregisterOptions,
@@ -79,6 +79,10 @@ class Config(Options):
                 raise ValueError(f"classes have values or label values {values}; wanted each once")
         self.train.utilization.check(declared, self.train.strategies)
         self._check_encoders(declared)
+        if self.train.share_encoders:
+            if self.distill is not None:
+                raise ValueError("train.share_encoders is true with distill, whose students each bring an encoder")
+            check_shared(self.modalities, encoder=self.train.encoder)
         if self.distill is not None:
             self.distill.check(declared, network=self.train.network, fusion=self.train.fusion)
         degradations(self.train.degradations, modalities=self.domain_modalities())

@@ -49,3 +49,37 @@ def sensors_of(modalities: Mapping[str, ModalityOptions]) -> dict[str, str]:
         other = None if item.same_as is None else modalities.get(item.same_as)
         found[name] = item.sensor or (other.sensor if other is not None else None) or item.same_as or name
     return found
+
+
+def check_shared(modalities: Mapping[str, ModalityOptions], *, encoder: str | Mapping[str, str]) -> None:
+    """Refuse to share encoders where nothing is shared, or what would be shared is not alike.
+
+    Parameters
+    ----------
+    modalities, encoder
+        As the configuration has them.
+
+    Raises
+    ------
+    ValueError
+        If no sensor has several modalities, or those of one differ in bands, units or encoder.
+    """
+    sensors = sensors_of(modalities)
+    if len(set(sensors.values())) == len(sensors):
+        raise ValueError(
+            "train.share_encoders is true and no sensor has several modalities; wanted some that name the same "
+            "`sensor`, or are `same_as` another"
+        )
+    first: dict[str, str] = {}
+    for name, sensor in sensors.items():
+        other = first.setdefault(sensor, name)
+        mine, theirs = (
+            ([(band.name, band.network_unit) for band in modalities[key].modality(key).bands],
+             encoder if isinstance(encoder, str) else encoder.get(key))
+            for key in (name, other)
+        )  # fmt: skip
+        if mine != theirs:
+            raise ValueError(
+                f"train.share_encoders is true and '{name}' differs from '{other}', which is of the same sensor; "
+                "wanted the same bands, units and encoder"
+            )

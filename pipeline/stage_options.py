@@ -20,6 +20,9 @@ NEED_ENCODERS = frozenset(
     {"frozen_head", "greedy", "mu_legacy", "ogm_ge", "mmpareto", "explanation_erasing", "feature_swapping"}
 )
 
+#: Those of them that tell apart what each encoder learns: modalities cannot share one.
+NEED_OWN_ENCODERS = frozenset({"greedy", "ogm_ge", "mmpareto"})
+
 #: Strategies that want layer normalisation: with batch normalisation a network can tell what was changed in training.
 _LAYER_NORM = frozenset({"response", "mu_bounded", "mu_matched", "explanation_erasing", "feature_swapping"})
 
@@ -118,6 +121,11 @@ class TrainOptions(Options):
         "that read their features; attention: they attend to each other (mean at strides 1 and 2); concat: "
         "concatenated with presence channels; shared_private: mean of a shared and sum of private projections.",
     )
+    share_encoders: bool = Field(
+        False,
+        description="Let the dates of one sensor (modalities with `same_as` or the same `sensor`) share an encoder, in "
+        "network: fusion.",
+    )
     dates: bool = Field(
         False,
         description="Also read when each image was taken: day of the year, and days before or after the reference's "
@@ -187,6 +195,13 @@ class TrainOptions(Options):
         if self.deep_supervision and self.network in ("late", "i2m2"):
             raise ValueError(f"deep_supervision is true for network: {self.network}; wanted network: fusion or early")
         self._check_surrogate()
+        if self.share_encoders and self.network != "fusion":
+            raise ValueError(f"share_encoders is true for network: {self.network}; wanted network: fusion")
+        if self.share_encoders and (needing := sorted(NEED_OWN_ENCODERS & set(self.strategies))):
+            raise ValueError(
+                f"share_encoders is true for strategy: {needing[0]}, which steers how fast each encoder learns; wanted "
+                "another strategy, or false"
+            )
         if self.network == "early":
             self._check_early()
         return self

@@ -93,6 +93,7 @@ def network_spec(data: TrainingData, config: Config) -> NetworkSpec:
         deep_supervision=config.train.deep_supervision, norm=config.train.chosen_norm, kind=config.train.network,
         dates=config.train.dates, wavelengths=band_wavelengths(data.modalities, config.train),
         surrogate=config.train.chosen_surrogate,
+        sensors=tuple(config.sensors[name] for name in data.names) if config.train.share_encoders else (),
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class Greedy(Strategy):
     """
 
     needs_encoders = True
+    needs_own_encoders = True
     left: Tensor
     lagging: Tensor
 

@@ -22,6 +22,7 @@ class MMPareto(Strategy):
     """
 
     needs_encoders = True
+    needs_own_encoders = True
 
     def __init__(self, stretch: float = 1.5) -> None:
         super().__init__()

@@ -25,6 +25,7 @@ class OgmGe(Strategy):
     """
 
     needs_encoders = True
+    needs_own_encoders = True
     factors: Tensor
     draw: Tensor
 

@@ -72,6 +72,9 @@ class Strategy(nn.Module):
     #: Whether it works on the encoder of each modality, so that a network without such encoders is refused.
     needs_encoders: bool = False
 
+    #: Whether it tells what each encoder learns apart, so that a network whose modalities share one is refused.
+    needs_own_encoders: bool = False
+
     #: Share of the training, 0 to 1, before which a validation says nothing about what training will end with.
     warm_up: float = 0.0
 

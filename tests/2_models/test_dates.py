@@ -6,14 +6,17 @@ import pytest
 import torch
 
 from equipoise.datasets import acquisition_dates
+from equipoise.models.balancing import build_strategy
 from equipoise.models.baselines import build_network
 from equipoise.models.checkpoint import ModelCard, load_model, save_model
 from equipoise.models.dates import date_features, date_key, unknown_dates
 from equipoise.models.errors import ModelError
 from equipoise.models.evaluation import observed
 from equipoise.models.fusion import FUSIONS
+from equipoise.models.losses import SegmentationLoss
 from equipoise.models.network import FusionUNet, NetworkSpec
 from equipoise.models.receptive_field import receptive_field
+from equipoise.models.task import FusionTask
 
 MODALITIES = ("may", "july", "sar")
 SPEC = {"modalities": MODALITIES, "in_channels": (3, 3, 1), "classes": 3, "depth": 2, "decoder_channels": (8, 4)}
@@ -194,3 +197,80 @@ def test_what_only_the_date_tells_is_learned(gap, dates):
     image, target = sample(200)
     hits = (network.eval()(image).argmax(dim=1) == target).float().mean()
     assert (hits > 0.95) if dates else (hits < 0.65)
+
+
+def _sharing(**changes):
+    return _network(sensors=("s2", "s2", "s1"), **changes)
+
+
+def test_dates_of_a_sensor_share_its_encoder():
+    network = _sharing()
+    first, second, third = network.modality_encoders()
+    assert first is second
+    assert first is not third
+    assert len(network.encoders) == 2
+    image = _image()
+    image["july"] = image["may"]
+    features = network.encode({**image, **_dates()})
+    assert list(features.maps) == list(MODALITIES)
+    assert all(torch.equal(a, b) for a, b in zip(features.maps["may"], features.maps["july"], strict=True))
+
+
+def test_sensors_of_one_modality_share_nothing():
+    plain, named, image = _network(), _network(sensors=("a", "b", "c")), {**_image(), **_dates()}
+    assert torch.equal(plain(image), named(image))
+    assert plain.state_dict().keys() == named.state_dict().keys()
+
+
+def test_a_shared_encoder_says_of_each_date_what_it_says_of_it_alone():
+    network, image = _sharing().eval(), {**_image(), **_dates()}
+    available = torch.tensor([[True, False, True], [True, True, False]])
+    features = network.encode(image, available=available)
+    alone = network.encode(image, available=available & torch.tensor([False, True, False]))
+    for a, b in zip(features.maps["july"], alone.maps["july"], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+        assert not a[0].any()  # absent
+
+
+def test_dates_enter_one_batch_statistic_in_training():
+    network, image = _sharing().train(), {**_image(), **_dates()}
+    norm = next(part for part in network.encoders[0].modules() if isinstance(part, torch.nn.BatchNorm2d))
+    network.encode(image)
+    assert int(norm.num_batches_tracked) == 1
+
+
+def test_shared_encoders_are_saved_once_and_loaded(tmp_path):
+    network, image = _speaking(_sharing()), {**_image(), **_dates(may=MAY)}
+    card = ModelCard(
+        network=network.spec.to_dict(), class_prior=(0.5, 0.25, 0.25),
+        classes=tuple({"value": i, "name": str(i), "color": "#000000"} for i in range(3)),
+        modalities=tuple({"name": name} for name in MODALITIES),
+    )  # fmt: skip
+    save_model(tmp_path, network, card)
+    loaded, _ = load_model(tmp_path)
+    assert torch.equal(loaded(image), network(image))
+    assert loaded.spec.single("july").sensors == ()
+
+
+def test_a_shared_encoder_is_trained_once_a_step():
+    task = FusionTask(
+        _sharing(), loss=SegmentationLoss(), strategy=build_strategy(["joint"], modalities=MODALITIES), total_steps=4
+    )
+    optimiser = task.configure_optimizers()["optimizer"]
+    parameters = [item for group in optimiser.param_groups for item in group["params"]]
+    assert len(parameters) == len({id(item) for item in parameters}) == len(list(task.network.parameters()))
+    with pytest.raises(ModelError, match="an encoder that modalities share for OgmGe"):
+        FusionTask(
+            _sharing(),
+            loss=SegmentationLoss(),
+            strategy=build_strategy(["ogm_ge"], modalities=MODALITIES),
+            total_steps=4,
+        )
+
+
+@pytest.mark.parametrize("sensors", [("s2", "s2"), ("s2", "s1", "s2"), ("s2", "", "s1")])
+def test_modalities_that_differ_share_no_encoder(sensors):
+    with pytest.raises(ModelError, match="sensors"):
+        NetworkSpec(**SPEC, sensors=sensors)
+    with pytest.raises(ModelError, match="kind 'fusion'"):
+        NetworkSpec(**SPEC, sensors=("s2", "s2", "s1"), kind="late")

@@ -186,6 +186,32 @@ def test_what_is_said_for_itself_is_not_copied(place):
     assert config.modalities["may"].bands == config.modalities["july"].bands
 
 
+def test_dates_of_a_sensor_may_share_an_encoder(place, tmp_path):
+    record = _record(place)
+    record["train"] |= {"epochs": 1, "share_encoders": True}
+    run = _run(tmp_path, record, "coregister", "tile", "train", "evaluate", "predict")
+    network = run._predictor().network
+    assert (network.spec.sensors, len(network.encoders)) == (("s2", "s2"), 1)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "train", "words"),
+    [
+        ({"may": {"same_as": "july", "bands": ["blue", "green", "red"]}}, {}, "'may' differs from 'july'"),
+        ({"may": {"same_as": "july", "sensor": "s3"}}, {}, "no sensor has several modalities"),
+        ({}, {"encoder": {"july": "resnet18", "may": "resnet34"}}, "'may' differs from 'july'"),
+        ({}, {"network": "late"}, "share_encoders is true for network: late"),
+        ({}, {"strategy": ["ogm_ge"]}, "share_encoders is true for strategy: ogm_ge"),
+    ],
+)
+def test_what_cannot_share_an_encoder_is_refused(place, modalities, train, words):
+    record = _record(place)
+    record["modalities"] |= modalities
+    record["train"] |= {"share_encoders": True, **train}
+    with pytest.raises(ConfigError, match=words):
+        parse_config(record, origin=Path("x.yaml"))
+
+
 def test_dates_are_read_as_yaml_gives_them(place, tmp_path):
     record = _record(place)
     record["scenes"][0]["acquired"] = {"july": "JULY", "may": "MAY"}
