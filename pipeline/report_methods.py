@@ -38,6 +38,8 @@ SOURCES: Mapping[str, str] = {
     "ayyar": "Ayyar, M. P., et al. (2024). ET: explain to train. ICIP.",
     "yaras": "Yaras, C., Chen, S., Wang, P., Qu, Q. (2024). Explaining and mitigating the modality gap in contrastive "
     "multimodal learning. arXiv 2412.07909.",
+    "infonce": "van den Oord, A., Li, Y., Vinyals, O. (2018). Representation learning with contrastive predictive "
+    "coding. arXiv 1807.03748.",
     "guo": "Guo, C., Pleiss, G., Sun, Y., Weinberger, K. Q. (2017). On calibration of modern neural networks. ICML.",
     "shapley": "Shapley, L. S. (1953). A value for n-person games. Contributions to the Theory of Games II, 307-317.",
     "brier": "Brier, G. W. (1950). Verification of forecasts expressed in terms of probability. Monthly Weather Review "
@@ -55,6 +57,10 @@ _STRATEGIES: Mapping[str, tuple[str, str | None]] = {
         "mu",
     ),
     "feature_swapping": ("in three samples of ten, two sensors exchanged parts of their features", "yaras"),
+    "contrastive": (
+        "first, without labels, features of two sensors of one place were brought together (InfoNCE)",
+        "infonce",
+    ),
     "auxiliary": ("each sensor alone answered for itself, too", "mmformer"),
     "frozen_head": ("encoders were trained each alone and then frozen", "mutrain"),
     "mu_legacy": ("one sensor's utilization by cross entropy was pulled to its target (a reconstruction)", "mutrain"),

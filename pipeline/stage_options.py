@@ -12,13 +12,14 @@ from .utilization_options import UtilizationOptions
 StrategyName = Literal[
     "joint", "subset_sampling", "response", "auxiliary", "inverse_reliance", "frozen_head", "greedy", "mu_legacy",
     "mu_bounded", "mu_matched", "ogm_ge", "mmpareto", "meta_missing", "latent_surrogate",
-    "explanation_erasing", "consistency", "feature_swapping",
+    "explanation_erasing", "consistency", "feature_swapping", "contrastive",
 ]  # fmt: skip
 
 #: Strategies that work on the encoder of each modality, which early fusion has not.
-NEED_ENCODERS = frozenset(
-    {"frozen_head", "greedy", "mu_legacy", "ogm_ge", "mmpareto", "explanation_erasing", "feature_swapping"}
-)
+NEED_ENCODERS = frozenset({
+    "frozen_head", "greedy", "mu_legacy", "ogm_ge", "mmpareto", "explanation_erasing", "feature_swapping",
+    "contrastive",
+})  # fmt: skip
 
 #: Those of them that tell apart what each encoder learns: modalities cannot share one.
 NEED_OWN_ENCODERS = frozenset({"greedy", "ogm_ge", "mmpareto"})

@@ -6,6 +6,7 @@ from ..errors import ModelError, wanted
 from .auxiliary import Auxiliary
 from .composite import Composite
 from .consistency import Consistency
+from .contrastive import Contrastive
 from .feature_swapping import FeatureSwapping
 from .frozen_head import FrozenHead
 from .greedy import Greedy
@@ -30,6 +31,7 @@ STRATEGIES: dict[str, Callable[[Sequence[str], Utilization], Strategy]] = {
     "subset_sampling": lambda _modalities, _wanted: SubsetSampling(),
     "response": lambda _modalities, _wanted: Response(),
     "feature_swapping": lambda _modalities, _wanted: FeatureSwapping(),
+    "contrastive": lambda _modalities, _wanted: Contrastive(),
     "auxiliary": lambda _modalities, _wanted: Auxiliary(),
     "greedy": lambda modalities, _wanted: Greedy(len(modalities)),
     "inverse_reliance": lambda modalities, _wanted: InverseReliance(len(modalities)),
