@@ -19,6 +19,8 @@ def folder(path: Path) -> Explanation:
             return tell(path, names)
     if stacks := [name for name in names if (path / name / "stack.json").is_file()]:
         return _stacks(path, stacks)
+    if models := [name for name in names if (path / name / "model.json").is_file()]:
+        return _models(path, models)
     if maps := [name.removesuffix(".classes.tif") for name in names if name.endswith(".classes.tif")]:
         return _maps(path, names, maps)
     kinds = Counter(Path(name).suffix or "folder or other" for name in names)
@@ -82,6 +84,16 @@ def _stacks(path: Path, scenes: list[str]) -> Explanation:
         what="Scenes, a folder each: the sensors on one grid as GeoTIFFs, and how sure their positions are.",
         read=(f"`equipoise explain {path / scenes[0]}` tells one of them; `equipoise view {path}` shows them",),
         found={"scenes": scenes},
+    )
+
+
+def _models(path: Path, models: list[str]) -> Explanation:
+    return Explanation(
+        path=path,
+        kind="model folders",
+        what="Networks, a folder each, such as those of single sensors that stage distill leaves.",
+        read=(f"`equipoise explain {path / models[0]}` tells one of them; predict.model takes each",),
+        found={"models": models},
     )
 
 

@@ -20,6 +20,7 @@ from equipoise.models.checkpoint import load_model
 from equipoise.pipeline.cli import app
 from equipoise.pipeline.config import Config
 from equipoise.pipeline.errors import PipelineError, RunFolderError
+from equipoise.pipeline.explain import explain
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import Run
 from equipoise.pipeline.teacher import door
@@ -143,6 +144,11 @@ def test_every_sensor_has_a_model_that_works_alone(run):
         assert network.modalities == (name,)
         assert [item["name"] for item in card.modalities] == [name]
     assert figures["students"]["sar"]["how"] == ["cross_modal_distillation", "joint"]
+
+
+def test_explain_knows_the_folder_of_models(run):
+    item = explain(run.folder.root / "distilled")
+    assert (item.kind, item.found) == ("model folders", {"models": list(SENSORS)})
 
 
 def test_the_fusion_network_began_with_the_students(scenes, tmp_path, run):
