@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from utilization import networks as oracle
 
+from equipoise.models.balancing.distillation import CrossModalDistillation
+from equipoise.models.baselines import SinglesEnsemble
+from equipoise.models.transfer import begin_with, take_decision_layers
 from oracle.conditions import HELD_OUT_FAMILIES, named
 from oracle.loader import oracle_loader
 from oracle.scene import OracleScene
@@ -21,6 +24,9 @@ from .counting import Batch
 from .recipes import Recipe
 
 Batches = Iterable[tuple[Batch, NDArray[np.int64]]]
+
+#: Strategy, seed and options -> trained network and seconds.
+Fit = Callable[..., tuple[Any, float]]
 
 #: Batches of 128 patches of the oracle scene (fewer under each degradation), and patches that are resampled together.
 ORACLE_BATCHES, DEGRADED_BATCHES, TOGETHER = {"validation": 8, "test": 12}, 3, 16
@@ -53,18 +59,40 @@ class Place:
     units: Callable[[str], int]
 
 
+def trained(fit: Fit, modalities: tuple[str, ...], recipe: Recipe, seed: int) -> tuple[Any, float]:
+    """Train by a recipe; return the network and the seconds that all of it took."""
+    if recipe.kind == "ensemble":
+        singles = [fit("joint", seed, only=name) for name in modalities]
+        return SinglesEnsemble([network for network, _ in singles]), sum(seconds for _, seconds in singles)
+    begin, before = None, 0.0
+    if recipe.kind == "distilled":
+        begin, before = taught(fit, modalities, seed)
+    network, seconds = fit(
+        recipe.strategies, seed, changes=recipe.changes, baseline=recipe.baseline, begin=begin
+    )  # fmt: skip
+    return network, before + seconds
+
+
+def taught(fit: Fit, modalities: tuple[str, ...], seed: int) -> tuple[Callable[[Any], None], float]:
+    """Let the optical network teach the others; return what lets a fusion network begin with them, and the seconds."""
+    teacher, seconds = fit("joint", seed, only="eo")
+    singles = {"eo": teacher}
+    for name in modalities:
+        if name != "eo":
+            lesson = CrossModalDistillation(teacher, batch_modalities=modalities)
+            begin = partial(take_decision_layers, source=teacher)
+            singles[name], more = fit(lesson, seed, only=name, begin=begin)
+            seconds += more
+    return partial(begin_with, singles=singles, decision="eo"), seconds
+
+
 def oracle_place(*, steps: int, epochs: int, held_out: Sequence[str] | None = None) -> Place:
     """Return the oracle scene: EO, SAR and IR, 64 cells a patch, no patch seen twice."""
     scene = OracleScene(task="segmentation", cells=8, cell_px=2)
     budget = oracle.Budget(steps=steps, epochs=epochs)
 
-    def train(recipe: Recipe, seed: int) -> tuple[Any, float]:
-        if recipe.kind == "ensemble":
-            network, figures = oracle.ensemble(scene, seed=seed, budget=budget, conditions="clear")
-        else:
-            network, figures = oracle.fit(
-                scene, recipe.strategies, seed=seed, budget=budget, changes=recipe.changes, baseline=recipe.baseline
-            )
+    def fit(strategy: Any, seed: int, **options: Any) -> tuple[Any, float]:
+        network, figures = oracle.fit(scene, strategy, seed=seed, budget=budget, **options)
         return network, figures["seconds"]
 
     def batches(split: str, condition: str) -> Batches:
@@ -74,8 +102,9 @@ def oracle_place(*, steps: int, epochs: int, held_out: Sequence[str] | None = No
             yield batch, (number * 128 + np.arange(128)) // TOGETHER
 
     return Place(
-        name="oracle", modalities=scene.modalities, held_out=tuple(held_out or named(*HELD_OUT_FAMILIES)), train=train,
-        batches=batches, units=lambda split: ORACLE_BATCHES[split] * 128 // TOGETHER,
+        name="oracle", modalities=scene.modalities, held_out=tuple(held_out or named(*HELD_OUT_FAMILIES)),
+        train=partial(trained, fit, scene.modalities), batches=batches,
+        units=lambda split: ORACLE_BATCHES[split] * 128 // TOGETHER,
     )  # fmt: skip
 
 
@@ -85,14 +114,8 @@ def real_place(imagery: Imagery, *, steps: int, epochs: int, held_out: Sequence[
     conditions = {item.name: item for item in CONDITIONS}
     chips = {"validation": imagery.division.validation, "test": imagery.division.test}
 
-    def train(recipe: Recipe, seed: int) -> tuple[Any, float]:
-        if recipe.kind == "ensemble":
-            network, figures = real.ensemble(imagery, "segmentation", seed=seed, budget=budget)
-        else:
-            network, figures = real.fit(
-                imagery, "segmentation", recipe.strategies, seed=seed, budget=budget, changes=recipe.changes,
-                baseline=recipe.baseline,
-            )  # fmt: skip
+    def fit(strategy: Any, seed: int, **options: Any) -> tuple[Any, float]:
+        network, figures = real.fit(imagery, "segmentation", strategy, seed=seed, budget=budget, **options)
         return network, figures["seconds"]
 
     @cache
@@ -103,7 +126,7 @@ def real_place(imagery: Imagery, *, steps: int, epochs: int, held_out: Sequence[
         return list(zip(cut.batches, np.split(units, ends[:-1]), strict=True))
 
     return Place(
-        name="floods", modalities=real.MODALITIES, train=train, batches=batches,
+        name="floods", modalities=real.MODALITIES, train=partial(trained, fit, real.MODALITIES), batches=batches,
         held_out=tuple(held_out or (name for names in HELD_OUT.values() for name in names)),
         units=lambda split: len(chips[split]),
     )  # fmt: skip

@@ -21,7 +21,8 @@ class Recipe:
         Of the network's description.
     kind
         ``fusion``: one network; ``ensemble``: one for each modality, with as many steps each; ``early``: one encoder
-        over all bands, zeros for what is absent.
+        over all bands, zeros for what is absent; ``distilled``: a fusion network that begins with single networks, of
+        which the optical one taught the others.
     """
 
     strategies: tuple[str, ...] = ("joint",)
@@ -31,7 +32,7 @@ class Recipe:
     @property
     def baseline(self) -> str | None:
         """Name of a competitor that is trained in place of the fusion network."""
-        return None if self.kind in ("fusion", "ensemble") else self.kind
+        return self.kind if self.kind == "early" else None
 
 
 RECIPES: dict[str, Recipe] = {
@@ -44,7 +45,6 @@ RECIPES: dict[str, Recipe] = {
     "auxiliary": Recipe(strategies=("auxiliary",)),
     "dropout, auxiliary": Recipe(strategies=(DROPOUT, "auxiliary")),
     "response": Recipe(strategies=("response",)),
-    "dropout, response": Recipe(strategies=(DROPOUT, "response")),
     "ogm_ge": Recipe(strategies=("ogm_ge",)),
     "mmpareto": Recipe(strategies=("mmpareto",)),
     "ensemble": Recipe(kind="ensemble"),
@@ -59,6 +59,8 @@ RECIPES: dict[str, Recipe] = {
     "feature_swapping, dropout": Recipe(strategies=(DROPOUT, "feature_swapping")),
     "contrastive, dropout": Recipe(strategies=("contrastive", DROPOUT)),
     "explanation_erasing": Recipe(strategies=("explanation_erasing",)),
+    "consistency, auxiliary": Recipe(strategies=("consistency", "auxiliary")),
+    "distilled, dropout": Recipe(strategies=(DROPOUT,), kind="distilled"),
     "consistency, response": Recipe(strategies=("consistency", "response")),
 }
 """Name in the tables -> recipe, plain training first. ``conventional``: features concatenated, zeros for what is

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from equipoise.models.balancing import Utilization, build_strategy
+from equipoise.models.balancing import Strategy, Utilization, build_strategy
 from equipoise.models.baselines import SinglesEnsemble, build_baseline, single_modality_spec
 from equipoise.models.losses import ClassificationLoss
 from equipoise.models.network import FusionUNet
@@ -71,25 +71,31 @@ def spec_of(scene: OracleScene) -> NetworkSpec:
 
 def fit(
     scene: OracleScene,
-    strategy: str | Sequence[str],
+    strategy: str | Sequence[str] | Strategy,
     *,
     seed: int,
     budget: Budget,
     conditions: str | Sequence[str] = "clear",
     utilization: Utilization | None = None,
+    begin: Callable[[FusionUNet], None] | None = None,
     only: str | None = None,
     baseline: str | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> tuple[Any, dict[str, float]]:
     """Train one network, of one modality or a competitor where named; return it with seconds and final figures.
 
-    ``changes`` are those of the network's description.
+    ``changes`` are those of the network's description; ``begin`` gives the network the weights that it begins with.
     """
     torch.manual_seed(seed)
     whole = replace(spec_of(scene), **(changes or {}))
     spec = whole if only is None else single_modality_spec(whole, only)
     network: Any = FusionUNet(spec) if baseline is None else build_baseline(baseline, spec)
-    built = build_strategy(strategy, modalities=spec.modalities, utilization=utilization)
+    if begin is not None:
+        begin(network)
+    built = (
+        strategy if isinstance(strategy, Strategy)
+        else build_strategy(strategy, modalities=spec.modalities, utilization=utilization)
+    )  # fmt: skip
     loss = CellLoss() if scene.task == "segmentation" else ClassificationLoss()
     task = FusionTask(
         network, loss=loss, strategy=built, learning_rate=budget.rate, total_steps=budget.steps, seed=seed,
