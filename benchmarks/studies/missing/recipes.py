@@ -58,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
     "meta_missing": Recipe(strategies=("meta_missing",)),
     "feature_swapping, dropout": Recipe(strategies=(DROPOUT, "feature_swapping")),
     "contrastive, dropout": Recipe(strategies=("contrastive", DROPOUT)),
-    "explanation_erasing": Recipe(strategies=("explanation_erasing",)),
+    "explanation_erasing, dropout": Recipe(strategies=(DROPOUT, "explanation_erasing")),
     "consistency, auxiliary": Recipe(strategies=("consistency", "auxiliary")),
     "distilled, dropout": Recipe(strategies=(DROPOUT,), kind="distilled"),
     "consistency, response": Recipe(strategies=("consistency", "response")),
