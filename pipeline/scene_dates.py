@@ -51,7 +51,7 @@ def say_undated(stack: AlignedStack, normaliser: Normaliser) -> None:
 
 
 def check_dates(stacks: Iterable[AlignedStack], normaliser: Normaliser) -> None:
-    """Refuse to train on dates where none is known, and say how many are not.
+    """Refuse to train on dates where none is known; say how many are not, and where there is nothing to learn of them.
 
     Raises
     ------
@@ -63,14 +63,21 @@ def check_dates(stacks: Iterable[AlignedStack], normaliser: Normaliser) -> None:
     if normaliser.reference is None:
         return
     images = unknown = 0
+    told: set[tuple[tuple[float, ...], ...]] = set()
     for stack in stacks:
-        normaliser.dates(stack.name, stack.acquired)
+        found = normaliser.dates(stack.name, stack.acquired)
+        told.add(tuple(tuple(values.tolist()) for values in found.values()))
         images += len(stack.present)
         unknown += len(undated(stack))
     if unknown == images:
         raise PipelineError(
             f"found no date of any of {images} images; wanted some for `train.dates: true`; declare them under "
             "`acquired` of the scenes, or train without"
+        )
+    if len(told) == 1:
+        log.warning(
+            "all scenes are of the same dates: the network cannot learn what another date means; train on several "
+            "years or seasons, or do not trust it there"
         )
     if unknown:
         log.warning("%d of %d images have no date: the network is not told when they were taken", unknown, images)

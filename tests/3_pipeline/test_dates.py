@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from equipoise.pipeline.config import load_config, parse_config
 from equipoise.pipeline.errors import ConfigError, PipelineError
 from equipoise.pipeline.export import export_model
 from equipoise.pipeline.run_folder import RunFolder
+from equipoise.pipeline.scene_dates import check_dates
 from equipoise.pipeline.stages import Run
 from equipoise.pipeline.summary import summary
 from equipoise.pipeline.trained_model import load_model
@@ -147,6 +149,16 @@ def test_a_prior_from_later_is_refused(tmp_path, place):
     record["scenes"][0]["acquired"] = {"may": "2024-09-01"}
     with pytest.raises(SceneError, match=r"found 'may' of 2024-09-01, 50\.56 days after 'july'"):
         _run(tmp_path, record, "coregister")
+
+
+def test_dates_that_never_differ_teach_nothing(finished, caplog):
+    stack, normaliser = finished.stacks["place"], finished._training_data().normaliser
+    with caplog.at_level(logging.WARNING):
+        check_dates([stack, replace(stack, acquired={**stack.acquired, "may": "2024-05-10"})], normaliser)
+    assert not caplog.messages
+    with caplog.at_level(logging.WARNING):
+        check_dates([stack, replace(stack, name="twin")], normaliser)
+    assert "all scenes are of the same dates" in caplog.text
 
 
 def test_training_on_dates_needs_one(tmp_path, caplog):
