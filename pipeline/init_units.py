@@ -80,7 +80,11 @@ def _scaled(scene: Scene, layers: NDArray[np.float32]) -> NDArray[np.float32]:
     # Bands of a NetCDF file lie in rasters of their own, all at place 1; bands of others may share a name.
     names = {band.name: band for band in headers}
     places: dict[int | None, BandFile] = {band.index: band for band in headers}
-    found = [names[band.name] if band.name in names else places[band.index] for band in scene.modality.bands]
+    # A band without a place in the file is that of its turn.
+    found = [
+        names[band.name] if band.name in names else places[band.index or turn]
+        for turn, band in enumerate(scene.modality.bands, start=1)
+    ]
     factors = np.array([[1.0 if item.scale is None else item.scale, item.offset or 0.0] for item in found], np.float32)
     return layers * factors[:, 0, None, None] + factors[:, 1, None, None]
 

@@ -2,11 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from typer.testing import CliRunner
 
 from equipoise.pipeline.cli import app
+from equipoise.pipeline.config import Config
+from equipoise.pipeline.validate import validate_inputs
 
 UNITS = ("--unit", "eo=reflectance", "--scale", "eo=0.0001", "--unit", "ir=kelvin")
 IR = ("--ir", "ir.tif", "--labels", "labels.tif")
@@ -68,3 +72,23 @@ def test_optical_counts_in_the_place_of_backscatter_are_noted(own_files, validat
 def test_inspect_proposes_a_unit_where_the_file_tells_none(own_files):
     assert "may be reflectance (unit: reflectance)" in _run("inspect", "eo.tif").stdout
     assert "may be" not in _run("inspect", "labels.tif").stdout
+
+
+def test_bands_that_the_file_does_not_name_are_those_of_their_turn(tmp_path):
+    """Counts are declared with names of one's own."""
+    transform, values = Affine.scale(10, -10), np.full((2, 16, 16), 900, np.uint16)
+    path, labels = tmp_path / "eo.tif", tmp_path / "labels.tif"
+    kind = {"driver": "GTiff", "width": 16, "height": 16, "crs": "EPSG:32632", "transform": transform}
+    with rasterio.open(path, "w", count=2, dtype="uint16", **kind) as raster:
+        raster.write(values)
+    with rasterio.open(labels, "w", count=1, dtype="uint8", **kind) as raster:
+        raster.write(np.zeros((1, 16, 16), np.uint8))
+    config = Config.model_validate({
+        "name": "counts", "modalities": {"eo": {"unit": "digital_number", "bands": ["first", "second"]}},
+        "classes": [{"value": n, "name": f"c{n}", "color": "#ff0000"} for n in range(2)],
+        "scenes": [{"name": "place", "files": {"eo": str(path)}, "labels": str(labels)}],
+    })  # fmt: skip
+    found = validate_inputs(config)
+    assert found.problems == []
+    assert len(found.notes) == 1
+    assert "may be reflectance" in found.notes[0]
