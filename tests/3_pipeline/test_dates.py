@@ -11,6 +11,7 @@ import rioxarray
 import yaml
 
 import equipoise
+from equipoise.datasets.acquisition_dates import date_values
 from equipoise.datasets.errors import SceneError
 from equipoise.datasets.synthetic_dates import ACQUIRED, CLASS_COLORS, CLASS_NAMES, write_two_dates
 from equipoise.pipeline.config import load_config, parse_config
@@ -149,6 +150,15 @@ def test_a_prior_from_later_is_refused(tmp_path, place):
     record["scenes"][0]["acquired"] = {"may": "2024-09-01"}
     with pytest.raises(SceneError, match=r"found 'may' of 2024-09-01, 50\.56 days after 'july'"):
         _run(tmp_path, record, "coregister")
+
+
+def test_the_gap_to_a_missing_image_is_known_where_its_date_is_declared(place, tmp_path):
+    record = _record(place)
+    del record["scenes"][0]["files"]["july"]
+    record["scenes"][0]["acquired"] = {"july": "2024-07-12T10:30:00Z"}
+    stack = _run(tmp_path, record, "coregister").stacks["place"]
+    assert set(stack.present) == {"may"}
+    assert date_values(stack.acquired, "may", reference="july")[2:].tolist() == [1, -70]
 
 
 def test_dates_that_never_differ_teach_nothing(finished, caplog):
