@@ -131,10 +131,6 @@ class NetworkSpec:
         require(self.norm in NORMS, f"norm {self.norm!r}", f"one of {NORMS}", "correct the norm")
         self._check_surrogate()
         require(
-            len(self.wavelengths) in (0, sum(self.in_channels)) and all(_number(value) for value in self.wavelengths),
-            f"wavelengths {self.wavelengths}", f"none, or {sum(self.in_channels)} numbers, one a band", "correct them",
-        )  # fmt: skip
-        require(
             self.norm == "batch" or min(self.decoder_channels) >= _LEAST_NORMED,
             f"norm 'layer' over {min(self.decoder_channels)} channels", f"at least {_LEAST_NORMED}",
             "widen decoder_channels",
@@ -145,7 +141,14 @@ class NetworkSpec:
             f"dates {self.dates!r} for a network of kind {self.kind!r}", "true or false, and false for early",
             "correct it",
         )  # fmt: skip
+        self._check_wavelengths()
         self._check_sensors()
+
+    def _check_wavelengths(self) -> None:
+        require(
+            len(self.wavelengths) in (0, sum(self.in_channels)) and all(_number(value) for value in self.wavelengths),
+            f"wavelengths {self.wavelengths}", f"none, or {sum(self.in_channels)} numbers, one a band", "correct them",
+        )  # fmt: skip
 
     def _check_sensors(self) -> None:
         require(

@@ -45,6 +45,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 RUNS = ROOT / "runs" / "studies" / "missing"
 SEEDS = 3
+#: Of the other studies and of the package: what every recipe is trained by.
+_REAL = ("training.py", "drawing.py", "cut.py", "chips.py", "imagery.py", "conditions.py", "division.py", "batch.py")
+_NETWORK = ("task", "network", "encoders", "features", "losses", "scores", "norm", "surrogate", "transfer")
 #: What makes no difference to a finished run.
 PRESENTATION = {"run.py", "recipes.py", "sums.py", "page.py", "figure.py"}
 
@@ -70,8 +73,8 @@ def sources(recipe: Recipe) -> list[Path]:
     studies, models = HERE.parent, ROOT / "models"
     found = [path for path in sorted(HERE.glob("*.py")) if path.name not in PRESENTATION]
     found += [*sorted((studies / "oracle").glob("*.py")), studies / "utilization" / "networks.py"]
-    found += [studies / "real_utilization" / name for name in ("training.py", "drawing.py", "cut.py", "chips.py")]
-    found += [models / f"{name}.py" for name in ("task", "network", "encoders", "features", "losses", "scores", "norm")]
+    found += [studies / "real_utilization" / name for name in _REAL]
+    found += [models / f"{name}.py" for name in _NETWORK]
     found += [*sorted(models.glob("fusion*.py")), models / "late_fusion.py", models / "early_fusion.py"]
     parts = parts_of(build_strategy(recipe.strategies, modalities=("eo", "sar")))
     modules = {type(part).__module__ for part in parts}
