@@ -53,9 +53,21 @@ class CoreRegions:
         rows, cols = (slice(self.wanted.start, min(self.wanted.stop, length)) for length in size)
         return rows, cols
 
+    @property
+    def parts(self) -> list[tuple[slice, slice]]:
+        """Rows and columns of the features of each scale that the core needs, fine to coarse."""
+        return [self.outputs[0], *self.inputs[::-1][1:], self.outputs[-1]]
+
+    def fused(self, whole: Sequence[Tensor]) -> list[Tensor]:
+        """Cut the fused maps of a window, fine to coarse, to what the core needs."""
+        return [
+            _cut(values, part).contiguous(memory_format=torch.channels_last)
+            for values, part in zip(whole, self.parts, strict=True)
+        ]
+
     def features(self, whole: Features) -> Features:
         """Cut the features of a window to what the core needs."""
-        parts = [self.outputs[0], *self.inputs[::-1][1:], self.outputs[-1]]
+        parts = self.parts
         return replace(
             whole,
             maps={

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from .fusion_attention import BottleneckFusion
 from .fusion_gated import AttentionFusion, GatedFusion
 from .fusion_mean import MaskedMeanFusion
 from .fusion_projected import ConcatFusion, SharedPrivateFusion
@@ -14,7 +15,8 @@ __all__ = ["FUSIONS", "MaskedMeanFusion", "build_fusion"]
 FUSIONS: dict[str, type[nn.Module]] = {
     "mean": MaskedMeanFusion,
     "gated": GatedFusion,
-    "attention": AttentionFusion,
+    "attention": BottleneckFusion,
+    "cell_attention": AttentionFusion,
     "concat": ConcatFusion,
     "shared_private": SharedPrivateFusion,
 }
@@ -28,8 +30,8 @@ def build_fusion(name: str, *, widths: Mapping[int, int], modalities: int) -> nn
     Parameters
     ----------
     name
-        A key of :data:`FUSIONS`. ``attention`` stands at strides of 4 and more and leaves strides 1 and 2 to the
-        mean, as those hold 15 of 16 cells.
+        A key of :data:`FUSIONS`. ``attention`` stands at the deepest scale, whose cells are few, and leaves the others
+        to the mean; ``cell_attention`` stands at strides of 4 and more, as strides 1 and 2 hold 15 of 16 cells.
     widths
         Channels per fused scale; scale ``k`` has stride ``2 ** k``.
     modalities
@@ -40,8 +42,6 @@ def build_fusion(name: str, *, widths: Mapping[int, int], modalities: int) -> nn
     nn.ModuleList
         Fine to coarse.
     """
-    rules = {
-        scale: MaskedMeanFusion if name == "attention" and scale < _FINEST_ATTENTION else FUSIONS[name]
-        for scale in widths
-    }
+    finest = {"attention": max(widths), "cell_attention": _FINEST_ATTENTION}.get(name, 0)
+    rules = {scale: FUSIONS[name] if scale >= finest else MaskedMeanFusion for scale in widths}
     return nn.ModuleList(rules[scale](widths[scale], modalities=modalities) for scale in sorted(widths))

@@ -216,10 +216,12 @@ class FusionUNet(ThreeSteps):
             return super().core_answers(features, core, every=every)
         sizes = [(share.shape[-2], share.shape[-1]) for share in next(iter(features.shares.values()))]
         regions = CoreRegions.of(core, sizes=sizes)
-        part = regions.features(features)
+        # A fusion that looks across cells has to see all of them; what it says is cut instead.
+        local = all(getattr(fusion, "local", True) for fusion in self.fusion)
+        part = regions.features(features) if local else features
 
         def answer(available: Tensor) -> Tensor:
-            fused = self.fuse(part, available)
+            fused = self.fuse(part, available) if local else regions.fused(self.fuse(part, available))
             decoded = decode_core(self.decoder, fused, regions)
             values = torch.cat([decoded, fused[0]], dim=1)
             return head_at(cast("nn.Sequential", self.head), values, regions, size=features.size, every=every)

@@ -88,7 +88,7 @@ _STRATEGIES: Mapping[str, tuple[str, str | None]] = {
 
 _FUSIONS = {
     "mean": "the mean of the sensors that are present", "gated": "gates that read the features",
-    "attention": "the mean of the sensors that are present, at the deepest one after a transformer over all their cells",
+    "attention": "the mean of the sensors that are present, the deepest after a transformer over all of their cells",
     "cell_attention": "attention between the sensors that are present in a cell",
     "concat": "concatenation with presence channels",
     "shared_private": "shared and private projections",

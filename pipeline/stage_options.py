@@ -116,11 +116,12 @@ class TrainOptions(Options):
     )
     depth: int = Field(4, ge=2, le=5, description="Encoder stages.")
     decoder_channels: list[int] = Field([128, 64, 32, 16], description="Decoder widths, one a stage.")
-    fusion: Literal["mean", "gated", "attention", "concat", "shared_private"] = Field(
+    fusion: Literal["mean", "gated", "attention", "cell_attention", "concat", "shared_private"] = Field(
         "mean",
         description="How the modalities present are joined at each scale. mean: their mean; gated: weighted by gates "
-        "that read their features; attention: they attend to each other (mean at strides 1 and 2); concat: "
-        "concatenated with presence channels; shared_private: mean of a shared and sum of private projections.",
+        "that read their features; attention: a transformer over all cells of the deepest scale (mean at the others); "
+        "cell_attention: they attend to each other in each cell (mean at strides 1 and 2); concat: concatenated with "
+        "presence channels; shared_private: mean of a shared and sum of private projections.",
     )
     share_encoders: bool = Field(
         False,

@@ -12,7 +12,7 @@ from equipoise.models.fusion import FUSIONS, MaskedMeanFusion, build_fusion
 from equipoise.models.fusion_gated import AttentionFusion, masked_softmax
 
 WIDTH, COUNT = 4, 3
-LEARNED = sorted(set(FUSIONS) - {"mean"})
+LOCAL = sorted(name for name, kind in FUSIONS.items() if getattr(kind, "local", True))
 
 
 def _maps(count=COUNT, *, seed=0):
@@ -73,7 +73,7 @@ def test_what_is_absent_is_never_read(name, weights, garbage):
     torch.testing.assert_close(total, torch.full_like(total, sum(weights)))
 
 
-@pytest.mark.parametrize("name", sorted(FUSIONS))
+@pytest.mark.parametrize("name", LOCAL)
 def test_presence_is_decided_cell_by_cell(name):
     fusion, maps, weights = _fusion(name), _maps(), _weights(1, 1, 1)
     weights[0][:, :, :2] = 0
@@ -102,9 +102,10 @@ def test_weights_act_without_a_jump(name, weight, step):
 @pytest.mark.parametrize("name", sorted(FUSIONS))
 def test_the_order_of_modalities_does_not_matter(name, order):
     fusion, shuffled = _fusion(name), _fusion(name)
-    for part in ("gates", "private"):
+    for part in ("gates", "private", "views", "intra"):
         if hasattr(fusion, part):
-            setattr(shuffled, part, nn.ModuleList(getattr(fusion, part)[column] for column in order))
+            own = getattr(fusion, part)
+            setattr(shuffled, part, type(own)(own[column] for column in order))
     if name == "concat":
         columns = [column * WIDTH + channel for column in order for channel in range(WIDTH)]
         columns += [COUNT * WIDTH + column for column in order]
@@ -127,7 +128,7 @@ def test_gradients_reach_what_is_present_and_nothing_else(name):
     assert all(parameter.grad.any() for parameter in fusion.parameters())
 
 
-@pytest.mark.parametrize("name", ["gated", "attention"])
+@pytest.mark.parametrize("name", ["gated", "attention", "cell_attention"])
 def test_learned_weighting_begins_as_the_mean(name):
     maps, weights = _maps(), _weights(1, 0.5, 0.25)
     found, _ = FUSIONS[name](WIDTH, modalities=COUNT)(maps, weights)
@@ -135,7 +136,7 @@ def test_learned_weighting_begins_as_the_mean(name):
 
 
 def test_attention_is_torchs_with_a_key_padding_mask():
-    fusion, maps = _fusion("attention"), _maps()
+    fusion, maps = _fusion("cell_attention"), _maps()
     present = torch.tensor([True, False, True])
     oracle = nn.MultiheadAttention(WIDTH, fusion.heads, batch_first=True)
     oracle.load_state_dict(
@@ -178,9 +179,11 @@ def test_private_parts_are_zero_when_absent_and_the_shared_part_keeps_its_scale(
 
 
 def test_one_fusion_a_scale_and_attention_where_cells_are_few():
-    scales = build_fusion("attention", widths={0: 4, 1: 4, 2: 8, 3: 16}, modalities=2)
+    scales = build_fusion("cell_attention", widths={0: 4, 1: 4, 2: 8, 3: 16}, modalities=2)
     assert [type(scale).__name__ for scale in scales] == ["MaskedMeanFusion"] * 2 + ["AttentionFusion"] * 2
-    assert len(build_fusion("attention", widths={1: 8}, modalities=2).state_dict()) == 0
+    assert len(build_fusion("cell_attention", widths={1: 8}, modalities=2).state_dict()) == 0
+    scales = build_fusion("attention", widths={0: 4, 1: 4, 2: 8, 3: 16}, modalities=2)
+    assert [type(scale).__name__ for scale in scales] == ["MaskedMeanFusion"] * 3 + ["BottleneckFusion"]
     gates = build_fusion("gated", widths={2: 8, 0: 4}, modalities=2)
     assert [scale.gates[0].in_channels for scale in gates] == [4, 8]
     assert not build_fusion("mean", widths={0: 4, 1: 4}, modalities=2).state_dict()
