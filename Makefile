@@ -12,10 +12,12 @@ INSTALLED := .venv/.installed
 .DEFAULT_GOAL := help
 # The parts of `check` print one after the other, also under `make -j`.
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports lock bench study docs format clean
+.PHONY: help install demo test check lint types imports lock bench study docs format clean
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(INSTALLED) ## make .venv with the pinned dependencies, and nothing more
 
 demo: $(INSTALLED) ## run the main job on an embedded scene; prints where the maps and the report are
 	@$(BIN)/equipoise demo -o runs/demo

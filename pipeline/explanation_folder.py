@@ -67,6 +67,7 @@ def _run(path: Path, names: list[str]) -> Explanation:
         read=("the same command goes on where it stopped; report.html is the page for people",),
         found={**run.found, "files": names},
         made=run.made,
+        limits=run.limits[1:],
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from .errors import PipelineError
 from .explanation import Explanation
+from .verdict import beaten_words, useless_words
 
 #: Bytes beyond which a file of figures is none of ours.
 LARGEST = 64 * 2**20
@@ -77,6 +78,8 @@ def _metrics(path: Path, values: dict[str, Any]) -> Explanation:
 def _manifest(path: Path, values: dict[str, Any]) -> Explanation:
     stages = {name: f"{item['seconds']:.1f} s" for name, item in values["stages"].items()}
     outputs = sum(len(item.get("outputs", ())) for item in values["stages"].values())
+    evaluation = values["stages"].get("evaluate", {}).get("figures")
+    remark = None if evaluation is None else useless_words(evaluation) or beaten_words(evaluation)
     return Explanation(
         path=path,
         kind="manifest",
@@ -84,7 +87,7 @@ def _manifest(path: Path, values: dict[str, Any]) -> Explanation:
         read=("a stage is done again where its fingerprint or a size of its outputs no longer fits",),
         found={"stages": stages, "inputs": len(values.get("inputs", ())), "outputs": outputs},
         made={"Equipoise": values["equipoise"], "seed": values.get("seed"), "python": values.get("python")},
-        limits=("not a configuration: that is config.yaml beside it",),
+        limits=("not a configuration: that is config.yaml beside it", *(() if remark is None else (remark,))),
     )
 
 

@@ -23,7 +23,7 @@ from .report_methods import methods
 from .run_folder import RunFolder, StageRecord, package_versions, write_text
 from .scene_options import ClassOptions
 from .trust import FLAG_COLOURS, FLAG_NAMES
-from .verdict import undecided_words, useless_words
+from .verdict import beaten_words, undecided_words, useless_words
 
 #: Largest edge in pixels of the map pictures: read from overviews, never a whole scene.
 PICTURE_EDGE = 640
@@ -56,6 +56,8 @@ def write_report(folder: RunFolder, config: Config, *, stacks: Mapping[str, Alig
             part=_part(config),
         ),
         useless=useless_words(stages["evaluate"].figures) if "evaluate" in stages else None,
+        beaten=beaten_words(stages["evaluate"].figures) if "evaluate" in stages else None,
+        uneven=stages["tile"].figures.get("uneven", ()) if "tile" in stages else (),
         undecided=undecided_words(stages["evaluate"].figures) if "evaluate" in stages else None,
         scenes=[_scene(stack, folder, config) for stack in _shown(stacks, config)],
         hidden=max(0, len(stacks) - config.report.max_scenes),

@@ -29,7 +29,7 @@ def lopsided(index: PatchIndex, classes: Sequence[ClassOptions]) -> Iterator[str
         for split in ("train", "validation", "test")
     }
     shares = {split: found / max(found.sum(), 1) for split, found in counts.items()}
-    other = "draw others with another `seed`, smaller `tile.block_size`, or give scenes a `split`"
+    other = "draw others with another `seed`, or give scenes a `split`"
     for split in ("validation", "test"):
         found = zip(names, shares["train"], counts[split], strict=True)
         absent = [

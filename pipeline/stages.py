@@ -190,6 +190,7 @@ class Run:
         return list(result.outputs), {
             "patches": {split: int(count) for split, count in counts.items()},
             "statistics": statistics_to_dict(result.training), "scene_statistics": scenes,
+            "uneven": list(result.uneven),
         }  # fmt: skip
 
     def _distill(self) -> Work:

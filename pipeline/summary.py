@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .sensor_table import sensor_words
-from .verdict import useless_words, verdict_words
+from .verdict import beaten_words, useless_words, verdict_words
 
 if TYPE_CHECKING:
     from .stages import Run
@@ -71,8 +71,8 @@ def _evaluate(figures: Mapping[str, Any]) -> str:
     parts += [f"{name} alone {_share(item['mean_iou'])}" for name, item in figures["single"].items()]
     parts += [f"{item['modality']} {verdict_words(item)}" for item in figures["targets"]]
     parts += sensor_words(figures.get("by_sensor", ()))
-    useless = useless_words(figures)
-    return ", ".join(parts) + (f"; {useless[0].lower()}{useless[1:]}" if useless else "")
+    remark = useless_words(figures) or beaten_words(figures)
+    return ", ".join(parts) + (f"; {remark[0].lower()}{remark[1:]}" if remark else "")
 
 
 def _predict(figures: Mapping[str, Any]) -> str:

@@ -53,6 +53,8 @@ class TileResult:
         Scene -> its own statistics, where scenes are normalised one by one.
     outputs
         All files that were written and that later stages count on, the index first.
+    uneven
+        What the splits cannot say of each other's classes, a line each.
     """
 
     index: PatchIndex
@@ -60,6 +62,7 @@ class TileResult:
     training: Mapping[str, BandStatistics]
     scenes: Mapping[str, Mapping[str, BandStatistics]] | None
     outputs: tuple[Path, ...]
+    uneven: tuple[str, ...] = ()
 
 
 def tile(
@@ -112,7 +115,8 @@ def tile(
         georeferenced=positioned == {True},
     )
     _require_every_split(index)
-    for line in lopsided(index, classes):
+    uneven = tuple(lopsided(index, classes))
+    for line in uneven:
         log.warning("%s", line)
     by_name = {stack.name: stack for stack in stacks}
     training = training_statistics(index, by_name, modalities)
@@ -122,7 +126,9 @@ def tile(
     path = folder / "patches.parquet"
     index.save(path)
     extra = _copies(index, by_name, options=options, folder=folder)
-    return TileResult(index=index, path=path, training=training, scenes=scenes, outputs=(path, *extra))
+    return TileResult(
+        index=index, path=path, training=training, scenes=scenes, outputs=(path, *extra), uneven=uneven
+    )  # fmt: skip
 
 
 def _window(row: Mapping[str, Any]) -> PatchWindow:

@@ -5,6 +5,9 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
+#: Mean IoU by which one sensor must be ahead of all of them before that is said.
+MUCH_BETTER = 0.05
+
 
 def verdict_words(item: Record) -> str:
     """Say in one phrase whether a wanted share arrived: the same in the report and on the terminal.
@@ -46,6 +49,32 @@ def useless_words(evaluation: Mapping[str, Any]) -> str | None:
     return (
         f"Not worth looking at: mean IoU {fusion:.3f} on the test split is no better than always answering the most "
         f"frequent class of the training ({constant:.3f}). It needs more labels, or other places"
+    )
+
+
+def beaten_words(evaluation: Mapping[str, Any]) -> str | None:
+    """Say that one sensor alone does better than all of them together, where it is so.
+
+    Parameters
+    ----------
+    evaluation
+        As :func:`~equipoise.pipeline.evaluate.evaluate` gives it.
+
+    Returns
+    -------
+    A sentence; None where the fusion network is within :data:`MUCH_BETTER` of the best network of one sensor, or that
+    was not measured.
+    """
+    fusion = evaluation["fusion"]["mean_iou"]
+    alone = {name: item["mean_iou"] for name, item in evaluation["single"].items() if item["mean_iou"] is not None}
+    if fusion is None or not alone:
+        return None
+    best = max(alone, key=lambda name: alone[name])
+    if alone[best] - fusion <= MUCH_BETTER:
+        return None
+    return (
+        f"A network of {best} alone does better: mean IoU {alone[best]:.3f} on the test split, the fusion network "
+        f"{fusion:.3f}. Either it needs more epochs, or the other sensors add nothing here"
     )
 
 

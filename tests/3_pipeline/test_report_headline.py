@@ -3,7 +3,7 @@
 import pytest
 
 from equipoise.pipeline.report_headline import headline, joined_words, sensor_words
-from equipoise.pipeline.verdict import undecided_words
+from equipoise.pipeline.verdict import beaten_words, undecided_words
 
 UNITS = {"eo": "reflectance", "sar": "db", "ir": "kelvin", "height": "metre", "odd": "digital_number"}
 
@@ -124,3 +124,17 @@ def test_a_use_that_is_not_above_the_noise_is_said_beside_what_a_map_rests_on():
 
     assert "on 10 test patches no sensor's use is above the noise" in undecided_words(used(True))
     assert undecided_words(used(False)) is None
+
+
+def _evaluated(fusion, **alone):
+    return {"fusion": {"mean_iou": fusion}, "single": {name: {"mean_iou": value} for name, value in alone.items()}}
+
+
+def test_one_sensor_that_does_better_than_all_is_named():
+    said = beaten_words(_evaluated(0.423, eo=0.316, sar=0.702))
+    assert "network of sar alone does better: mean IoU 0.702" in said
+    assert "the fusion network 0.423" in said
+    assert beaten_words(_evaluated(0.66, eo=0.316, sar=0.702)) is None, "a little is within chance"
+    assert beaten_words(_evaluated(None, eo=0.316)) is None
+    assert beaten_words(_evaluated(0.4, eo=None)) is None
+    assert beaten_words(_evaluated(0.4)) is None
