@@ -40,10 +40,10 @@ class Config(Options):
     scenes: list[SceneOptions] = Field(min_length=1, description="Places.")
     coregister: CoregisterOptions = Field(CoregisterOptions(), description="Stage coregister.")
     tile: TileOptions = Field(TileOptions(), description="Stage tile.")
+    train: TrainOptions = Field(TrainOptions(), description="Stage train.")
     distill: DistillOptions | None = Field(
         None, description="Stage distill: one sensor teaches the others before training; null: it does not."
     )
-    train: TrainOptions = Field(TrainOptions(), description="Stage train.")
     evaluate: EvaluateOptions = Field(EvaluateOptions(), description="Stage evaluate.")
     predict: PredictOptions = Field(PredictOptions(), description="Stage predict.")
     report: ReportOptions = Field(ReportOptions(), description="Stage report.")

@@ -1,5 +1,8 @@
 """Questions of `equipoise init` at a terminal: each answer is tried at once, and asked for again where it is wrong."""
 
+import select
+import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -134,6 +137,8 @@ def _typed(question: str, default: str) -> str:
     """
     typer.echo(f"{question} [{default}]: " if default else f"{question}: ", nl=False)
     # Not input(): readline, where something has loaded it, can miss a Ctrl-C that comes with the question.
+    if sys.stdin.isatty():
+        _await_keys()
     line = sys.stdin.readline()
     if not line:
         typer.echo("")
@@ -142,6 +147,18 @@ def _typed(question: str, default: str) -> str:
             "flags, as `equipoise init --help` says"
         )
     return line.strip() or default
+
+
+def _await_keys() -> None:
+    """Wait until a line was typed, or Ctrl-C: a read that begins just after the signal would not be woken by it."""
+    woken, wake = socket.socketpair()
+    with woken, wake:
+        wake.setblocking(False)
+        before = signal.set_wakeup_fd(wake.fileno())
+        try:
+            select.select([sys.stdin, woken], [], [])
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def _file_check(name: str, before: Mapping[str, str]) -> Callable[[str], str]:
