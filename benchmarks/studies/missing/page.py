@@ -44,7 +44,7 @@ def _table(record: Mapping[str, Any], place: str) -> Iterator[str]:
     yield ""
     yield "| recipe | " + " | ".join(columns) + " |"
     yield "| --- " * (len(columns) + 1) + "|"
-    plain = found["recipes"]["plain"]["seconds"]
+    cost = record["ms_a_step"]
     for name, item in sorted(found["recipes"].items(), key=lambda pair: -pair[1]["worst"]):
         alone = [item["by_subset"][found["subsets"].index(single)] for single in singles]
         values = [*alone, item["worst"], item["mean"], item["full"]]
@@ -52,7 +52,7 @@ def _table(record: Mapping[str, Any], place: str) -> Iterator[str]:
         cells += [f"{100 * item['held_out_full']:.1f}", f"{100 * item['held_out_worst']:.1f}"]
         cells += [_gain(record["against"][place]["plain"].get(name), key) for key in ("worst", "full")]
         marked = f"**{name}**" if name == record["best"] else name
-        yield f"| {marked} | " + " | ".join(cells) + f" | {item['seconds'] / plain:.2f} |"
+        yield f"| {marked} | " + " | ".join(cells) + f" | {cost[name] / cost['plain']:.2f} |"
 
 
 def _gain(gain: Mapping[str, Any] | None, key: str) -> str:

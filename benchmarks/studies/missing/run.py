@@ -17,6 +17,7 @@ import logging
 import os
 import platform
 import sys
+import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # this folder is a package b
 
 import numpy as np
 import torch
-from finished_runs import Found, Work, finish, mark_of, torch_of
+from finished_runs import Found, Work, finish, kept, mark_of, torch_of
 
 from equipoise.models.balancing import build_strategy
 from equipoise.models.balancing.strategy import parts_of
@@ -45,6 +46,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 RUNS = ROOT / "runs" / "studies" / "missing"
 SEEDS = 3
+#: Trainings whose difference tells what a step takes.
+COST_STEPS = (10, 40)
 #: Of the other studies and of the package: what every recipe is trained by.
 _REAL = ("training.py", "drawing.py", "cut.py", "chips.py", "imagery.py", "conditions.py", "division.py", "batch.py")
 _NETWORK = ("task", "network", "encoders", "features", "losses", "scores", "norm", "surrogate", "transfer")
@@ -81,16 +84,33 @@ def sources(recipe: Recipe) -> list[Path]:
     return [*found, *sorted(Path(str(sys.modules[name].__file__)) for name in modules)]
 
 
-def joined(places: list[Place], recipes: dict[str, Recipe], results: dict[str, Found], seeds: range) -> dict[str, Any]:
+def cost(recipe: Recipe) -> Found:
+    """Return the processor time of one training step of all that a recipe trains, ms, on the oracle scene.
+
+    The difference of a longer and a shorter training: what is done once, and the validation, cancel.
+    """
+    torch.set_num_threads(1)
+    spent = []
+    for steps in COST_STEPS:
+        began = time.process_time()
+        oracle_place(steps=steps, epochs=1).train(recipe, 0)
+        spent.append(time.process_time() - began)
+    return {"ms": 1000 * (spent[1] - spent[0]) / (COST_STEPS[1] - COST_STEPS[0])}
+
+
+def joined(
+    places: list[Place], recipes: dict[str, Recipe], results: dict[str, Found], costs: dict[str, Found], seeds: range
+) -> dict[str, Any]:
     """Put everything into one record."""
     record: dict[str, Any] = {"places": {}, "against": {}, "seeds": len(seeds)}
+    record["ms_a_step"] = {name: round(found["ms"], 1) for name, found in costs.items()}
     for place in places:
         runs = {name: [results[f"{place.name}-{name}-{seed}"] for seed in seeds] for name in recipes}
         record["places"][place.name] = {
             "subsets": subset_names(place.modalities), "held_out": list(place.held_out),
             "units": place.units("test"), "recipes": {name: summed(found) for name, found in runs.items()},
             "runs": {
-                name: [{key: item[key] for key in ("seed", "seconds", "test", "validation")} for item in found]
+                name: [{key: item[key] for key in ("seed", "test", "validation")} for item in found]
                 for name, found in runs.items()
             },
         }  # fmt: skip
@@ -134,7 +154,14 @@ def main() -> None:
             f"{place.name}-{name}-{seed}": partial(work, place, recipe, seed) for place in places for seed in seeds
         }
         results |= finish(todo, folder=RUNS, mark=mark_of(sources(recipe), budget, recipe))
-    record = {"budget": budget, **joined(places, recipes, results, seeds)}
+    # One after the other in this process, so that they are compared with each other alone.
+    costs = {
+        name: kept(
+            f"cost-{name}", partial(cost, recipe), folder=RUNS, mark=mark_of(sources(recipe), COST_STEPS, recipe)
+        )
+        for name, recipe in recipes.items()
+    }
+    record = {"budget": budget, **joined(places, recipes, results, costs, seeds)}
     whole = data is not None and not (chosen.smoke or chosen.only or chosen.seeds)
     target = HERE.parent / "missing.json" if whole else RUNS / "short.json"
     target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
