@@ -69,7 +69,16 @@ absent, batch normalisation, as most fusion networks are built."""
 #: What the best recipe is held against: all of them are trained on all sensors together.
 REFERENCES = ("plain", "plain, batch norm", "conventional", "early fusion")
 
+#: Trained only when asked for (``--further``): they are not in the committed table.
+FURTHER = (
+    "response", "inverse_reliance", "ogm_ge", "mmpareto", "dropout, auxiliary", "consistency, response",
+    "shared_private, dropout", "attention, dropout", "attention, consistency, auxiliary", "distilled, dropout",
+)  # fmt: skip
 
-def known() -> dict[str, Recipe]:
-    """Return the recipes whose strategies are there."""
-    return {name: recipe for name, recipe in RECIPES.items() if set(recipe.strategies) <= set(STRATEGIES)}
+
+def known(*, further: bool = False) -> dict[str, Recipe]:
+    """Return the recipes of the table whose strategies are there, and the others where they are asked for."""
+    return {
+        name: recipe for name, recipe in RECIPES.items()
+        if set(recipe.strategies) <= set(STRATEGIES) and (further or name not in FURTHER)
+    }  # fmt: skip

@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="one seed, few steps; writes nothing committed")
     parser.add_argument("--only", nargs="*", help="some recipes; writes nothing committed")
     parser.add_argument("--seeds", type=int, help="fewer trainings of each; writes nothing committed")
+    parser.add_argument("--further", action="store_true", help="also recipes that are not in the table")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -146,7 +147,11 @@ def main() -> None:
         imagery = Imagery.of(read_chips(Path(data) / "B_internal_only" / "ombria"))
         few = {"held_out": ("haze_0.8",)} if chosen.smoke else {}
         places.append(real_place(imagery.thinned(6) if chosen.smoke else imagery, **budget, **few))
-    recipes = {name: recipe for name, recipe in known().items() if not chosen.only or name in ("plain", *chosen.only)}
+    recipes = {
+        name: recipe
+        for name, recipe in known(further=chosen.further or bool(chosen.only)).items()
+        if not chosen.only or name in ("plain", *chosen.only)
+    }
     seeds = range(1 if chosen.smoke else chosen.seeds or SEEDS)
     results: dict[str, Found] = {}
     for name, recipe in recipes.items():
