@@ -30,6 +30,6 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
         axis.set_yticks(range(len(ordered)), [name for name, _ in ordered], fontsize=8)
         axis.set(xlabel="mean IoU, test", title=_NAMES.get(place, place))
         axis.axvline(found["recipes"]["plain"]["full"], color="#2166ac", linewidth=0.8, linestyle=":")
-        axis.legend(fontsize=8, loc="lower right")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=110)
     plt.close(figure)

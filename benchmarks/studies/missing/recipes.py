@@ -72,7 +72,7 @@ REFERENCES = ("plain", "plain, batch norm", "conventional", "early fusion")
 #: Trained only when asked for (``--further``): they are not in the committed table.
 FURTHER = (
     "response", "inverse_reliance", "ogm_ge", "mmpareto", "dropout, auxiliary", "consistency, response",
-    "contrastive, dropout", "explanation_erasing, dropout", "shared_private, dropout", "distilled, dropout",
+    "explanation_erasing, dropout", "shared_private, dropout", "distilled, dropout",
     "attention, dropout", "attention, consistency, auxiliary",
 )  # fmt: skip
 
