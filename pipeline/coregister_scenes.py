@@ -22,7 +22,7 @@ from .aligned_styles import write_aligned_styles
 from .errors import AlignmentError
 from .placement import Placement, Registration, place
 from .progress import track
-from .scene_dates import refuse_late_priors
+from .scene_dates import known_dates, refuse_late_priors
 from .scene_options import ClassOptions, ModalityOptions
 from .scenes import SceneFiles
 from .stage_options import CoregisterOptions
@@ -154,6 +154,7 @@ def align_scene(
     grid = part or reference_grid(opened[anchor])
     for scene in opened.values() if part is None else ():
         require_overlap(files.name, scene, grid, opened[anchor])
+    refuse_late_priors(files, opened, modalities, reference=reference)
     placements: dict[str, Placement] = {}
     quicklooks: dict[str, NDArray[np.float32]] = {}
     for name, placement in place(opened, anchor, grid, options=options):
@@ -173,9 +174,7 @@ def align_scene(
     if with_pictures:
         save_quicklooks(folder / "quicklooks.npz", quicklooks)
         write_aligned_styles(sorted(folder.glob("*.tif")), classes=classes)
-    stack = _stack(files, tuple(modalities), grid, opened, placements, missing, labels, folder)
-    refuse_late_priors(stack, modalities, reference=reference)
-    stack.save(folder / "stack.json")
+    _stack(files, tuple(modalities), grid, opened, placements, missing, labels, folder).save(folder / "stack.json")
     return {name: placements[name] for name in opened}
 
 
@@ -200,8 +199,7 @@ def _stack(
         registration={
             name: folder / f"{name}.registration.tif" for name in present if placements[name].layer is not None
         },
-        # A date that is declared of a missing image still tells which day is mapped.
-        acquired={**files.acquired, **{name: str(opened[name].acquired) for name in present if opened[name].acquired}},
+        acquired=known_dates(files, {name: opened[name] for name in present}),
     )  # fmt: skip
 
 

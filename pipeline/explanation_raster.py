@@ -92,7 +92,7 @@ def _reliance(**given: Any) -> Any:
         "read": (f"bands {', '.join(names)}: shares, 0 to 1, that sum to 1; NaN = indeterminate or nothing seen",),
         "found": {
             "mean reliance": {name: _mean(layer) for name, layer in zip(names, layers, strict=True)},
-            "tiles with shares": _mapped(layers[0]),
+            "share of tiles that have shares": _mapped(layers[0]),
         },
         "limits": tuple(limits),
     }

@@ -5,26 +5,42 @@ from collections.abc import Iterable, Mapping
 
 from ..datasets.acquisition_dates import check_priors
 from ..datasets.normalise import Normaliser
+from ..datasets.scene import Scene
 from ..datasets.stack import AlignedStack
 from .errors import PipelineError
 from .scene_options import ModalityOptions
+from .scenes import SceneFiles
 
 log = logging.getLogger(__name__)
 
 
-def refuse_late_priors(stack: AlignedStack, modalities: Mapping[str, ModalityOptions], *, reference: str) -> None:
+def known_dates(files: SceneFiles, opened: Mapping[str, Scene]) -> dict[str, str]:
+    """Return modality -> acquisition time: what files say, and what is declared, also of a missing image."""
+    return {**files.acquired, **{name: str(item.acquired) for name, item in opened.items() if item.acquired}}
+
+
+def refuse_late_priors(
+    files: SceneFiles, opened: Mapping[str, Scene], modalities: Mapping[str, ModalityOptions], *, reference: str
+) -> None:
     """Refuse a scene whose earlier images are not; say where that cannot be told.
+
+    Parameters
+    ----------
+    files, opened
+        Of the scene; only times are read.
+    modalities, reference
+        As the configuration has them.
 
     Raises
     ------
     SceneError
         If a modality with `prior: true` is later than the reference, or its time is not ISO 8601.
     """
-    priors = [name for name, item in modalities.items() if item.prior and name in stack.present]
-    for name in check_priors(stack.acquired, priors, reference=reference, scene=stack.name):
+    priors = [name for name, item in modalities.items() if item.prior and name in opened]
+    for name in check_priors(known_dates(files, opened), priors, reference=reference, scene=files.name):
         log.warning(
             "scene '%s': that '%s' is from before '%s' is believed, not checked: a date is not known; declare both "
-            "under `acquired`", stack.name, name, reference,
+            "under `acquired`", files.name, name, reference,
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from .config import Config
 from .coregister_scenes import open_modality, reference_grid, require_overlap
 from .errors import PipelineError
 from .progress import track
+from .scene_dates import refuse_late_priors
 from .scenes import SceneFiles, resolve_scenes
 from .unit_notes import unit_notes
 
@@ -79,6 +80,10 @@ def _problems(files: SceneFiles, config: Config, opened: dict[str, Scene]) -> li
             problems.append(str(error))
     if len(opened) < len(files.files):
         return problems
+    try:
+        refuse_late_priors(files, opened, config.modalities, reference=config.reference)
+    except DatasetError as error:
+        problems.append(str(error))
     anchor = opened.get(config.reference) or next(iter(opened.values()))
     grid = reference_grid(anchor)
     for scene in opened.values():

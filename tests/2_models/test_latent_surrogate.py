@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-import lightning as L
 import pytest
 import torch
+from fake_steps import fitted, same_tensors, task_of
 
 from equipoise.models.balancing import build_strategy
 from equipoise.models.balancing.exchange import kept_statistics
 from equipoise.models.balancing.latent_surrogate import LatentSurrogate, guess_distance
 from equipoise.models.balancing.strategy import Step, Strategy
 from equipoise.models.balancing.subset_sampling import SubsetSampling
-from equipoise.models.baselines import BASELINES, build_network, single_modality_spec
+from equipoise.models.baselines import BASELINES, single_modality_spec
 from equipoise.models.checkpoint import ModelCard, load_model, save_model
 from equipoise.models.coalitions import coalitions
 from equipoise.models.errors import ModelError
@@ -20,10 +20,9 @@ from equipoise.models.features import Features
 from equipoise.models.fusion import FUSIONS
 from equipoise.models.fusion_projected import SharedPrivateFusion
 from equipoise.models.inference_form import inference_form
-from equipoise.models.losses import ClassificationLoss, SegmentationLoss
+from equipoise.models.losses import SegmentationLoss
 from equipoise.models.network import FusionUNet, NetworkSpec
 from equipoise.models.surrogate import ShownScale, SurrogateFeatures
-from equipoise.models.task import FusionTask
 from equipoise.models.utilization import coalition_logits
 
 pytestmark = [
@@ -77,26 +76,12 @@ def _batch(count=4, *, seed=0, task="segmentation", edge=8):
 
 
 def _task(strategy, *, spec=SPEC, steps=8):
-    torch.manual_seed(0)
-    loss = SegmentationLoss() if spec.task == "segmentation" else ClassificationLoss()
-    task = FusionTask(build_network(spec), loss=loss, strategy=strategy, total_steps=steps, learning_rate=3e-3)
-    task.log = lambda *_, **__: None
-    return task
+    return task_of(strategy, spec=spec, steps=steps)
 
 
 def _fitted(folder, strategy, *, epochs=2, spec=SPEC, **options):
-    task = _task(strategy, spec=spec, steps=6)
-    trainer = L.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, default_root_dir=folder,
-    )  # fmt: skip
-    loader = torch.utils.data.DataLoader([_batch(seed=n, task=spec.task) for n in range(2)], batch_size=None)
-    trainer.fit(task, loader, loader, **options)
-    return task, trainer
-
-
-def _same(first, second):
-    return all(torch.equal(value, second[name]) for name, value in first.items())
+    batches = [_batch(seed=number, task=spec.task) for number in range(2)]
+    return fitted(folder, strategy, batches, spec=spec, epochs=epochs, **options)
 
 
 def _step(network, batch):
@@ -234,7 +219,7 @@ def test_a_network_begins_as_it_does_without():
     torch.manual_seed(0)
     plain = FusionUNet(replace(SPEC, surrogate=False)).state_dict()
     torch.manual_seed(0)
-    assert _same(plain, FusionUNet(SPEC).state_dict())
+    assert same_tensors(plain, FusionUNet(SPEC).state_dict())
     assert not any("surrogate" in name for name in plain)
 
 
@@ -380,8 +365,8 @@ def test_without_weights_it_is_plain_training_to_the_last_bit(tmp_path, task):
     plain, _ = _fitted(tmp_path, Strategy(), spec=spec)
     nothing, _ = _fitted(tmp_path, LatentSurrogate(partial=0, likeness=0, difference=0), spec=spec)
     other, _ = _fitted(tmp_path, LatentSurrogate(), spec=spec)
-    assert _same(plain.network.state_dict(), nothing.network.state_dict())
-    assert not _same(plain.network.state_dict(), other.network.state_dict())
+    assert same_tensors(plain.network.state_dict(), nothing.network.state_dict())
+    assert not same_tensors(plain.network.state_dict(), other.network.state_dict())
     assert all(bool(value.isfinite().all()) for value in other.network.state_dict().values())
 
 
@@ -395,7 +380,7 @@ def test_what_is_absent_changes_nothing():
         task.training_step(batch, 0).backward()
         found.append({name: item.grad for name, item in task.named_parameters() if item.grad is not None})
     assert any("surrogates" in name for name in found[0])
-    assert _same(*found)
+    assert same_tensors(*found)
 
 
 def test_batch_normalisation_remembers_the_main_pass_alone():
@@ -405,7 +390,7 @@ def test_batch_normalisation_remembers_the_main_pass_alone():
         task.training_step(_batch(), 0)
         states.append({name: value for name, value in task.network.state_dict().items() if "running" in name})
     assert states[0]
-    assert _same(*states)
+    assert same_tensors(*states)
 
 
 def test_resumed_equals_uninterrupted_to_the_bit(tmp_path):
@@ -414,7 +399,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path):
     trainer.save_checkpoint(tmp_path / "epoch.ckpt")
     torch.manual_seed(999)
     resumed, _ = _fitted(tmp_path, LatentSurrogate(), epochs=3, ckpt_path=tmp_path / "epoch.ckpt")
-    assert _same(resumed.state_dict(), whole.state_dict())
+    assert same_tensors(resumed.state_dict(), whole.state_dict())
 
 
 @pytest.mark.parametrize("names", ["subset_sampling", "auxiliary", "response", "meta_missing", "mmpareto", "greedy"])

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
+from fake_steps import fitted, same_tensors, task_of
 from torch import nn
 
 from equipoise.models.balancing.composite import Composite
@@ -17,9 +17,7 @@ from equipoise.models.balancing.subset_sampling import SubsetSampling
 from equipoise.models.baselines import build_network
 from equipoise.models.errors import ModelError
 from equipoise.models.features import Features
-from equipoise.models.losses import ClassificationLoss, SegmentationLoss
 from equipoise.models.network import FusionUNet, NetworkSpec
-from equipoise.models.task import FusionTask
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -46,26 +44,12 @@ def _batch(count=4, *, seed=0, task="segmentation", edge=8):
 
 
 def _task(strategy, *, spec=SPEC, steps=8):
-    torch.manual_seed(0)
-    loss = SegmentationLoss() if spec.task == "segmentation" else ClassificationLoss()
-    task = FusionTask(build_network(spec), loss=loss, strategy=strategy, total_steps=steps, learning_rate=3e-3)
-    task.log = lambda *_, **__: None
-    return task
+    return task_of(strategy, spec=spec, steps=steps)
 
 
 def _fitted(folder, strategy, *, epochs=2, spec=SPEC, **options):
-    task = _task(strategy, spec=spec, steps=6)
-    trainer = L.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, default_root_dir=folder,
-    )  # fmt: skip
-    loader = torch.utils.data.DataLoader([_batch(seed=n, task=spec.task) for n in range(2)], batch_size=None)
-    trainer.fit(task, loader, loader, **options)
-    return task, trainer
-
-
-def _same(first, second):
-    return all(torch.equal(value, second[name]) for name, value in first.items())
+    batches = [_batch(seed=number, task=spec.task) for number in range(2)]
+    return fitted(folder, strategy, batches, spec=spec, epochs=epochs, **options)
 
 
 def _learned(task):
@@ -166,7 +150,7 @@ def test_the_inner_step_moves_decision_layers_alone_and_nothing_that_is_frozen()
     moved = moved_parameters(network, loss, alpha=0.1)
     assert {name.split(".")[1] for name in moved} == {"fusion", "decoder"}
     assert all(not torch.equal(value, before[name.removeprefix("network.")]) for name, value in moved.items())
-    assert _same(dict(network.named_parameters()), before)
+    assert same_tensors(dict(network.named_parameters()), before)
 
 
 class FullAndPartial(Strategy):
@@ -183,8 +167,8 @@ def test_without_an_inner_step_it_is_joint_training_to_the_last_bit(tmp_path, sp
     meta, _ = _fitted(tmp_path, MetaMissing(alpha=0, inner_weight=0.5, adversary=0), spec=spec)
     plain, _ = _fitted(tmp_path, FullAndPartial(), spec=spec)
     other, _ = _fitted(tmp_path, MetaMissing(alpha=0.5, inner_weight=0.5, adversary=0), spec=spec)
-    assert _same(_learned(meta), _learned(plain))
-    assert not _same(_learned(meta), _learned(other))
+    assert same_tensors(_learned(meta), _learned(plain))
+    assert not same_tensors(_learned(meta), _learned(other))
 
 
 @pytest.mark.parametrize("task", ["segmentation", "classification"])
@@ -196,7 +180,7 @@ def test_batch_normalisation_remembers_the_main_pass_alone(task):
         done.training_step(batch, 0)
         states.append({name: value for name, value in done.network.state_dict().items() if "running" in name})
     assert states[0]
-    assert _same(*states)
+    assert same_tensors(*states)
 
 
 # what is absent
@@ -216,7 +200,7 @@ def test_what_is_absent_changes_nothing(adversary):
     batch["image"]["sar"][:2] = torch.nan
     second = _gradients(batch, adversary=adversary)
     assert first
-    assert _same(first, second)
+    assert same_tensors(first, second)
 
 
 def test_nothing_is_drawn_that_is_absent_or_hidden_by_another_strategy():
@@ -283,7 +267,7 @@ def test_the_detector_learns_and_what_is_below_it_unlearns(tmp_path):
 def test_at_the_beginning_the_detector_teaches_the_network_nothing():
     with_, without = _gradients(_batch(), adversary=1.0), _gradients(_batch(), adversary=0)
     assert {name for name in with_ if name not in without} == {name for name in with_ if name.startswith("strategy")}
-    assert _same(without, with_)
+    assert same_tensors(without, with_)
 
 
 @pytest.mark.parametrize("kind", ["late", "i2m2"])
@@ -314,7 +298,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path):
     torch.manual_seed(999)
     resumed, _ = _fitted(tmp_path, MetaMissing(), epochs=3, ckpt_path=tmp_path / "epoch.ckpt")
     assert any(name.startswith("strategy.detector") for name in whole.state_dict())
-    assert _same(resumed.state_dict(), whole.state_dict())
+    assert same_tensors(resumed.state_dict(), whole.state_dict())
 
 
 def _trained(strategy, *, steps=80):

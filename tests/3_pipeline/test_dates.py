@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import equipoise
 from equipoise.datasets.acquisition_dates import date_values
 from equipoise.datasets.errors import SceneError
 from equipoise.datasets.synthetic_dates import ACQUIRED, CLASS_COLORS, CLASS_NAMES, write_two_dates
-from equipoise.pipeline.config import load_config, parse_config
+from equipoise.pipeline.config import Config, load_config, parse_config
 from equipoise.pipeline.errors import ConfigError, PipelineError
 from equipoise.pipeline.export import export_model
 from equipoise.pipeline.run_folder import RunFolder
@@ -22,6 +23,7 @@ from equipoise.pipeline.scene_dates import check_dates
 from equipoise.pipeline.stages import Run
 from equipoise.pipeline.summary import summary
 from equipoise.pipeline.trained_model import load_model
+from equipoise.pipeline.validate import validate_inputs
 
 
 def _record(place, **changes):
@@ -148,8 +150,12 @@ def test_exports_refuse_dates(finished, tmp_path):
 def test_a_prior_from_later_is_refused(tmp_path, place):
     record = _record(place)
     record["scenes"][0]["acquired"] = {"may": "2024-09-01"}
-    with pytest.raises(SceneError, match=r"found 'may' of 2024-09-01, 50\.56 days after 'july'"):
+    said = r"found 'may' of 2024-09-01, 50\.56 days after 'july'"
+    with pytest.raises(SceneError, match=said):
         _run(tmp_path, record, "coregister")
+    assert not list(tmp_path.rglob("aligned/**/*.tif")), "before anything is aligned"
+    (problem,) = validate_inputs(Config.model_validate(record)).problems
+    assert re.search(said, problem)
 
 
 def test_the_gap_to_a_missing_image_is_known_where_its_date_is_declared(place, tmp_path):
