@@ -77,7 +77,10 @@ class PatchDataModule(lightning.LightningDataModule):
         self._augment = augment
 
     def loader(self, split: str, *, epoch: int | None = None) -> DataLoader[dict[str, Any]]:
-        """Return the batches of a split; shuffled and augmented where ``epoch`` is given.
+        """Return the batches of a split, always in the same drawn order; for an ``epoch`` in one of its own, augmented.
+
+        Neighbours in a scene are alike: in the order of the index a batch would hold one scene alone, and whatever is
+        exchanged within a batch would say too little of what differs from scene to scene.
 
         Raises
         ------
@@ -89,20 +92,20 @@ class PatchDataModule(lightning.LightningDataModule):
             raise DatasetError(
                 f"found no {split} patch; wanted at least one; change `tile` shares or the scenes' `split`"
             )
-        shuffled = epoch is not None
-        epoch_seed = self._seed * 1_000_003 + (epoch or 0)
+        training = epoch is not None
+        epoch_seed = self._seed * 1_000_003 + epoch if epoch is not None else 0
         dataset = PatchDataset(
             chosen, self._stacks, normaliser=self._normaliser, class_values=self._class_values,
-            classification=self._classification, augment=self._augment if shuffled else None, augment_seed=epoch_seed,
+            classification=self._classification, augment=self._augment if training else None, augment_seed=epoch_seed,
             store=self._store,
         )  # fmt: skip
         generator = torch.Generator().manual_seed(epoch_seed)
         # Drawn here and once: a shuffling loader draws anew at each iteration, and a resumed trainer iterates twice.
-        order = torch.randperm(len(dataset), generator=generator).tolist() if shuffled else None
+        order = torch.randperm(len(dataset), generator=generator).tolist()
         return DataLoader(
             dataset, batch_size=self._batch_size, sampler=order, num_workers=self._workers, generator=generator,
             # A last batch of one patch has no batch statistics to normalise by.
-            drop_last=shuffled and len(dataset) % self._batch_size == 1 and len(dataset) > 1,
+            drop_last=training and len(dataset) % self._batch_size == 1 and len(dataset) > 1,
             multiprocessing_context=worker_context() if self._workers else None,
         )  # fmt: skip
 

@@ -44,6 +44,8 @@ class Scene:
         Lazy array (y, x), uint8, `Quality` codes; None where nothing is known of clouds.
     provenance
         Product name, processing baseline, where scale and offset came from: text by name.
+    uniform
+        Whether its values hold for the whole place by definition, as those of a table do: there is nothing to register.
     """
 
     modality: Modality
@@ -53,6 +55,7 @@ class Scene:
     acquired: str | None = None
     quality: xr.DataArray | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
+    uniform: bool = False
 
     @property
     def valid(self) -> xr.DataArray:

@@ -7,10 +7,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .errors import ModelError, wanted
+from .errors import ModelError, require, wanted
 from .foundation import FOUNDATION, FoundationEncoder
 from .norm import ChannelNorm
 from .pretrained import is_torchgeo_name, load_torchgeo_weights, not_downloaded
+from .values import ValuesEncoder
 
 _PROBE_PX = 64
 _HUB_FREE_NAME = re.compile(r"[A-Za-z0-9_.\-]+")
@@ -24,8 +25,9 @@ def build_encoder(
     Parameters
     ----------
     name
-        Encoder name of segmentation-models-pytorch (``"resnet18"``), a timm name behind ``tu-``, or a key of
-        :data:`~equipoise.models.foundation.FOUNDATION` (``"croma_base"``).
+        Encoder name of segmentation-models-pytorch (``"resnet18"``), a timm name behind ``tu-``, a key of
+        :data:`~equipoise.models.foundation.FOUNDATION` (``"croma_base"``), or ``"values"``
+        (:class:`~equipoise.models.values.ValuesEncoder`).
     in_channels
         Number of input bands.
     depth
@@ -51,6 +53,9 @@ def build_encoder(
         The name or the weights are unknown, do not fit each other or the bands, or cannot be downloaded, or the
         encoder lacks features at one of the strides.
     """
+    if name == ValuesEncoder.name:
+        require(weights is None, f"weights {weights!r} of encoder 'values'", "none", "leave them out")
+        return ValuesEncoder(in_channels=in_channels, depth=depth)
     if name in FOUNDATION:
         return FoundationEncoder(name, in_channels=in_channels, depth=depth, weights=weights, wavelengths=wavelengths)
     import segmentation_models_pytorch as smp

@@ -22,6 +22,7 @@ from .stage_options import (
     TileOptions,
     TrainOptions,
 )
+from .table_encoders import with_table_encoders
 
 #: Names that stand for other things in samples and in the folder of an aligned scene.
 RESERVED = frozenset({"mask", "label", "labels", "valid", "available", "image"})
@@ -51,7 +52,7 @@ class Config(Options):
     @model_validator(mode="before")
     @classmethod
     def _alike(cls, record: Any) -> Any:
-        return with_same_settings(record) if isinstance(record, dict) else record
+        return with_table_encoders(with_same_settings(record)) if isinstance(record, dict) else record
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -62,6 +63,11 @@ class Config(Options):
             raise ValueError(
                 f"coregister.reference is '{self.coregister.reference}'; wanted one of {sorted(declared)}"
                 + did_you_mean(self.coregister.reference, declared)
+            )
+        if self.modalities[self.reference].table is not None:
+            raise ValueError(
+                f"modality '{self.reference}' is the reference and a table, which has no grid; wanted an image; set "
+                "coregister.reference"
             )
         if self.modalities[self.reference].prior:
             raise ValueError(
@@ -109,7 +115,8 @@ class Config(Options):
     @property
     def reference(self) -> str:
         """Modality that defines the grid."""
-        return self.coregister.reference or next(iter(self.modalities))
+        images = (name for name, item in self.modalities.items() if item.table is None)
+        return self.coregister.reference or next(images, next(iter(self.modalities)))
 
     def domain_modalities(self) -> tuple[Modality, ...]:
         """Return the modalities as domain types, in order."""

@@ -24,6 +24,7 @@ from .placement import Placement, Registration, place
 from .progress import track
 from .scene_dates import known_dates, refuse_late_priors
 from .scene_options import ClassOptions, ModalityOptions
+from .scene_tables import images_of, with_tables
 from .scenes import SceneFiles
 from .stage_options import CoregisterOptions
 from .verification import verify_checksums
@@ -81,7 +82,7 @@ def coregister_scenes(
     finished = {scene.name: _finished(folder / scene.name, resume) for scene in scenes}
     verify_checksums(
         path for scene in scenes if finished[scene.name] is None
-        for source in scene.files.values() for path in as_source(source).inputs
+        for name in images_of(scene, modalities) for path in as_source(scene.files[name]).inputs
     )  # fmt: skip
     for scene in track(scenes, "coregister", total=len(scenes)):
         target = folder / scene.name
@@ -143,17 +144,18 @@ def align_scene(
         As :func:`coregister_scenes`.
     """
     missing = dict(files.missing)
-    opened = _opened(files, modalities, missing, is_part=part is not None)
-    if not opened and part is not None:
+    images = _opened(files, modalities, missing, is_part=part is not None)
+    if not images and part is not None:
         folder.mkdir(parents=True, exist_ok=True)
         AlignedStack(
             name=files.name, geobox=part, modalities=tuple(modalities), present={}, missing=missing, group=files.group
         ).save(folder / "stack.json")
         return {}
-    anchor = reference if reference in opened else next(iter(opened))
-    grid = part or reference_grid(opened[anchor])
-    for scene in opened.values() if part is None else ():
-        require_overlap(files.name, scene, grid, opened[anchor])
+    anchor = reference if reference in images else next(iter(images))
+    grid = part or reference_grid(images[anchor])
+    for scene in images.values() if part is None else ():
+        require_overlap(files.name, scene, grid, images[anchor])
+    opened = with_tables(files, images, grid, modalities, reference=reference)
     refuse_late_priors(files, opened, modalities, reference=reference)
     placements: dict[str, Placement] = {}
     quicklooks: dict[str, NDArray[np.float32]] = {}
@@ -168,7 +170,7 @@ def align_scene(
                 raise
             missing[name] = NOTHING_HERE
             continue
-        if with_pictures:
+        if with_pictures and not opened[name].uniform:
             quicklooks |= quicklook(opened[name], grid, placement)
     labels = None if files.labels is None else _write_labels(files.labels, grid, classes, path=folder / "labels.tif")
     if with_pictures:
@@ -206,8 +208,8 @@ def _stack(
 def _opened(
     files: SceneFiles, modalities: Mapping[str, ModalityOptions], missing: dict[str, str], *, is_part: bool
 ) -> dict[str, Scene]:
-    """Open and check the modalities; of a part of a scene, those without a valid pixel are noted as missing."""
-    opened = {name: open_modality(files, name, modalities[name]) for name in files.files}
+    """Open and check the images; of a part of a scene, those without a valid pixel are noted as missing."""
+    opened = {name: open_modality(files, name, modalities[name]) for name in images_of(files, modalities)}
     for name, scene in list(opened.items()):
         try:
             check_scene(scene)
@@ -239,7 +241,7 @@ def _write_labels(source: Path, grid: GeoBox, classes: Sequence[ClassOptions], *
 
 
 def open_modality(files: SceneFiles, name: str, options: ModalityOptions) -> Scene:
-    """Open one modality of a place as its options say.
+    """Open one image of a place as its options say.
 
     Raises
     ------

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 #: Note of a scene whose position was taken as it is.
 NOT_MEASURED = "position as given, not measured"
 
+#: Note of values that hold for the whole scene.
+NO_POSITION = "the same everywhere: there is no position to measure"
+
 #: Neighbours that are tried at most for one scene, beside the reference.
 MOST_NEIGHBOURS = 2
 
@@ -132,8 +135,9 @@ def place(
     for name in scenes:
         if name == anchor:
             continue
-        if grid.crs is None or options.method == "none":
-            found = Placement(registration=Registration(kind="not measured", applied=True, note=NOT_MEASURED))
+        if scenes[name].uniform or grid.crs is None or options.method == "none":
+            note = NO_POSITION if scenes[name].uniform else NOT_MEASURED
+            found = Placement(registration=Registration(kind="not measured", applied=True, note=note))
         else:
             found = _best(name, scenes, placed, grid, options)
         placed[name] = found

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from ..datasets.opening import Handling
 from ..datasets.quality import QualityScheme
 from ..datasets.source import Source
 from ..datasets.speckle import SpeckleFilter
+from ..datasets.value_table import series_band, spans
 from .options import Options
 
 
@@ -37,6 +39,22 @@ class SpeckleFilterOptions(Options):
     def _consistent(self) -> "SpeckleFilterOptions":
         if self.size % 2 == 0:
             raise ValueError(f"size is {self.size}; wanted an odd number, so that the window has a middle")
+        return self
+
+
+class TableOptions(Options):
+    """A CSV in the place of a raster: values that hold for the whole scene."""
+
+    days: int | None = Field(
+        None, ge=1, description="Days before the reference's time whose values are read, by the column `date`; null: "
+        "the table has one row, or one for each `id`, and no dates."
+    )  # fmt: skip
+    every: int = Field(10, ge=1, description="Days that make one average; each is a band of its own.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TableOptions":
+        if self.days is not None and self.days % self.every:
+            raise ValueError(f"days is {self.days} and every {self.every}; wanted days to be a multiple of every")
         return self
 
 
@@ -92,9 +110,15 @@ class ModalityOptions(Options):
     )
     geoid_height: float = Field(0.0, description="Height of the geoid over the ellipsoid, m, added to the DEM's.")
     speckle: SpeckleFilterOptions | None = Field(None, description="Speckle filter; null: none.")
+    table: TableOptions | None = Field(
+        None, description="Files are CSV tables of values that hold for a whole scene, such as weather or an angle; "
+        "`bands` are columns."
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModalityOptions":
+        if self.table is not None and (self.speckle is not None or self.dem is not None):
+            raise ValueError("speckle or dem is set for a table; wanted them for rasters only")
         if self.speckle is not None and self.unit not in BACKSCATTER:
             raise ValueError(f"speckle is set for unit {self.unit}; wanted it for backscatter only")
         if self.planck is not None and self.unit is not Unit.KELVIN:
@@ -119,7 +143,15 @@ class ModalityOptions(Options):
                     planck=self.planck,
                 )
             )
+        if self.table is not None and self.table.days is not None:
+            every = spans(self.table.days, self.table.every)
+            bands = [replace(band, name=series_band(band.name, span)) for span in every for band in bands]
         return Modality(name=name, bands=tuple(bands))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the bands as declared: of a table, those of its columns."""
+        return [item if isinstance(item, str) else item.name for item in self.bands]
 
     def handling(self) -> Handling:
         """Return what is done to scenes of this modality when they are opened."""
@@ -194,7 +226,10 @@ class SceneOptions(Options):
         "{B02: file, ...}, quality: file} for one file a band; may lack modalities."
     )
     labels: Path | None = Field(None, description="Label raster (segmentation); nodata and 255 are not counted.")
-    label_table: Path | None = Field(None, description="CSV with id, label and optionally split (classification).")
+    label_table: Path | None = Field(
+        None,
+        description="CSV with id and some of label (classification), split, group, and acquired.<modality> (its time).",
+    )
     split: Literal["auto", "by_scene", "development", "train", "validation", "test", "predict"] = Field(
         "auto",
         description="auto: spatial blocks (chips with one label: by_scene); by_scene: whole scenes drawn for the three "

@@ -1,15 +1,15 @@
 """From the configuration's scene entries to places with files: {id} patterns expanded, missing modalities named."""
 
-import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..datasets.source import Source
 from .config import Config
 from .errors import ConfigError
-from .scene_options import FilesOptions, SceneOptions
+from .label_table import TableRow, read_label_table
+from .scene_options import FilesOptions, ModalityOptions, SceneOptions
 
 PLACEHOLDER = "{id}"
 
@@ -40,6 +40,8 @@ class SceneFiles:
         Event or place, if any.
     georeferenced
         False for chips without a position.
+    identifier
+        What {id} stands for in its file names; elsewhere its name. Tables mark rows by it.
     """
 
     name: str
@@ -53,6 +55,7 @@ class SceneFiles:
     acquired: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
     georeferenced: bool = True
+    identifier: str = ""
 
     @property
     def inputs(self) -> list[Path]:
@@ -72,9 +75,9 @@ def resolve_scenes(config: Config) -> list[SceneFiles]:
     scenes: list[SceneFiles] = []
     for options in config.scenes:
         if any(PLACEHOLDER in str(path) for path in _paths(options)):
-            scenes.extend(_expand(options, tuple(config.modalities)))
+            scenes.extend(_expand(options, config.modalities))
         else:
-            scenes.append(_single(options, tuple(config.modalities)))
+            scenes.append(_single(options, config.modalities))
     names = [scene.name for scene in scenes]
     if unknown := sorted(set(config.predict.scenes or []) - set(names)):
         raise ConfigError(f"found unknown scenes {unknown} in `predict.scenes`; wanted some of {sorted(names)[:10]}")
@@ -94,16 +97,17 @@ def _with_class(scene: SceneFiles, sources: Mapping[int, int]) -> SceneFiles:
     return replace(scene, label=sources[scene.label])
 
 
-def _single(options: SceneOptions, modalities: Sequence[str]) -> SceneFiles:
+def _single(options: SceneOptions, modalities: Mapping[str, ModalityOptions]) -> SceneFiles:
     for path in _paths(options):
         if not path.exists():
             raise ConfigError(f"scene '{options.name}': found no file {path}; wanted a raster; correct the path")
     for raster in (options.labels, options.informative):
         if raster is not None and not raster.is_file():
             raise ConfigError(f"scene '{options.name}': found no file {raster}; wanted a raster; correct the path")
-    row = TableRow() if options.label_table is None else _read_table(options.label_table).get(options.name, TableRow())
+    rows = {} if options.label_table is None else read_label_table(options.label_table, modalities)
+    row = rows.get(options.name, TableRow())
     files = {name: named.source(named.named) for name, named in options.all_files().items()}
-    return _scene(options, name=options.name, files=files, modalities=modalities, row=row)
+    return _scene(options, name=options.name, identifier=options.name, files=files, modalities=modalities, row=row)
 
 
 def _paths(options: SceneOptions) -> list[Path]:
@@ -114,16 +118,19 @@ def _scene(
     options: SceneOptions,
     *,
     name: str,
+    identifier: str,
     files: Mapping[str, Source],
-    modalities: Sequence[str],
+    modalities: Mapping[str, ModalityOptions],
     labels: Path | None = None,
-    row: "TableRow",
+    row: TableRow,
 ) -> SceneFiles:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise ConfigError(f"found scene name {name!r}; wanted letters, digits, '_', '-' and '.'; rename it")
     ordered = {key: files[key] for key in modalities if key in files}
-    if not ordered:
-        raise ConfigError(f"scene '{name}': found no modality; wanted at least one file; correct `scenes`")
+    if all(modalities[key].table is not None for key in ordered):
+        raise ConfigError(
+            f"scene '{name}': found {', '.join(ordered) or 'no modality'}; wanted one image at least; correct `scenes`"
+        )
     return SceneFiles(
         name=name,
         files=ordered,
@@ -137,24 +144,30 @@ def _scene(
         label=row.label,
         split=row.split or options.split,
         offset=options.offset,
-        acquired=options.acquired,
+        acquired={**options.acquired, **row.acquired},
         group=row.group or options.group_of(name),
         georeferenced=options.georeferenced,
+        identifier=identifier,
     )
 
 
-def _expand(options: SceneOptions, modalities: Sequence[str]) -> list[SceneFiles]:
+def _expand(options: SceneOptions, modalities: Mapping[str, ModalityOptions]) -> list[SceneFiles]:
     if PLACEHOLDER not in options.name:
         raise ConfigError(f"scene '{options.name}': found {PLACEHOLDER} in its files only; wanted it in `name`, too")
-    if fixed := [str(pattern) for pattern in _paths(options) if PLACEHOLDER not in str(pattern)]:
+    shared = {
+        name: files for name, files in options.all_files().items()
+        if modalities[name].table is not None and PLACEHOLDER not in str(files.path)
+    }  # fmt: skip
+    patterns = {name: files for name, files in options.all_files().items() if name not in shared}
+    paths = [path for files in patterns.values() for path in files.named.values()]
+    if fixed := [str(pattern) for pattern in paths if PLACEHOLDER not in str(pattern)]:
         raise ConfigError(
             f"scene '{options.name}': found {fixed[0]} without {PLACEHOLDER} beside patterns; wanted {PLACEHOLDER} in "
             "the name of every file; list the scenes one by one to share a file"
         )
-    patterns = options.all_files()
     found = {name: {key: _matches(pattern) for key, pattern in files.named.items()} for name, files in patterns.items()}
     labels = _matches(options.labels) if options.labels is not None else {}
-    table = _read_table(options.label_table) if options.label_table is not None else {}
+    table = read_label_table(options.label_table, modalities) if options.label_table is not None else {}
     searched = [(path, found[name][key]) for name, files in patterns.items() for key, path in files.named.items()]
     for pattern, matches in [*searched, *([] if options.labels is None else [(options.labels, labels)])]:
         if not matches:
@@ -166,7 +179,8 @@ def _expand(options: SceneOptions, modalities: Sequence[str]) -> list[SceneFiles
         _scene(
             options,
             name=options.name.replace(PLACEHOLDER, identifier),
-            files=_complete(options.name, identifier, patterns, found),
+            identifier=identifier,
+            files=_complete(options.name, identifier, patterns, found) | _tables(shared),
             modalities=modalities,
             labels=labels.get(identifier),
             row=table.get(identifier, TableRow()),
@@ -196,6 +210,15 @@ def _complete(
     return sources
 
 
+def _tables(shared: Mapping[str, FilesOptions]) -> dict[str, Source]:
+    """Return the tables that hold rows for all scenes."""
+    for files in shared.values():
+        for path in files.named.values():
+            if not path.is_file():
+                raise ConfigError(f"found no file {path}; wanted a table; correct the path")
+    return {name: files.source(files.named) for name, files in shared.items()}
+
+
 def _matches(pattern: Path) -> dict[str, Path]:
     if PLACEHOLDER in str(pattern.parent):
         raise ConfigError(f"{pattern}: found {PLACEHOLDER} in a folder's name; wanted it in the file's name only")
@@ -205,35 +228,3 @@ def _matches(pattern: Path) -> dict[str, Path]:
         return {}
     hits = ((expression.fullmatch(path.name), path) for path in pattern.parent.iterdir())
     return {match["id"]: path for match, path in hits if match}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableRow:
-    """What a label table says of one scene: its class value, split and group, where it says them."""
-
-    label: int | None = None
-    split: str | None = None
-    group: str | None = None
-
-
-def _read_table(path: Path) -> dict[str, TableRow]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets begin the file with a mark
-            table = {
-                row["id"]: TableRow(
-                    label=int(row["label"]), split=row.get("split") or None, group=row.get("group") or None
-                )
-                for row in csv.DictReader(stream)
-            }
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise ConfigError(
-            f"{path}: found no usable label table ({error}); wanted CSV with the columns id, label and optionally "
-            "split and group"
-        ) from error
-    for identifier, row in table.items():
-        if row.split is not None and row.split not in ("train", "validation", "test", "predict"):
-            raise ConfigError(
-                f"{path}: found split '{row.split}' of id '{identifier}'; wanted train, validation, test, predict or "
-                "nothing; correct it"
-            )
-    return table

@@ -101,8 +101,9 @@ class TrainOptions(Options):
     )
     encoder: str | dict[Slug, str] = Field(
         "resnet18",
-        description="smp or timm (tu-...) encoder, or one of croma_base, croma_large, dofa_base, dofa_large, "
-        "panopticon_base, vit_small and vit_base: one name for all, or modality -> name for each of them.",
+        description="smp or timm (tu-...) encoder, values (a perceptron; what tables get), or one of croma_base, "
+        "croma_large, dofa_base, dofa_large, panopticon_base, vit_small and vit_base: one name for all, or modality -> "
+        "name for each of them.",
     )
     weights: dict[Slug, str] = Field(
         {},

@@ -29,7 +29,7 @@ def unit_notes(files: SceneFiles, opened: Mapping[str, Scene], config: Config) -
     """
     for name, scene in opened.items():
         options = config.modalities[name]
-        if family_of(files.files[name].inputs[0])[0] != "raster":
+        if scene.uniform or family_of(files.files[name].inputs[0])[0] != "raster":
             continue
         if options.unit is Unit.DIGITAL_NUMBER and options.scale is None:
             note = _undeclared(scene, name)

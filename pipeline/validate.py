@@ -13,6 +13,7 @@ from .coregister_scenes import open_modality, reference_grid, require_overlap
 from .errors import PipelineError
 from .progress import track
 from .scene_dates import refuse_late_priors
+from .scene_tables import images_of, with_tables
 from .scenes import SceneFiles, resolve_scenes
 from .unit_notes import unit_notes
 
@@ -70,20 +71,17 @@ def validate_inputs(config: Config) -> Validation:
 def _problems(files: SceneFiles, config: Config, opened: dict[str, Scene]) -> list[str]:
     """Return what is wrong with a scene; ``opened`` receives its sensors."""
     problems: list[str] = []
-    for name, source in files.files.items():
+    images = images_of(files, config.modalities)
+    for name in images:
         try:
-            for path in source.inputs:
+            for path in files.files[name].inputs:
                 verify_product(path)
             opened[name] = open_modality(files, name, config.modalities[name])
             check_scene(opened[name])
         except DatasetError as error:
             problems.append(str(error))
-    if len(opened) < len(files.files):
+    if len(opened) < len(images):
         return problems
-    try:
-        refuse_late_priors(files, opened, config.modalities, reference=config.reference)
-    except DatasetError as error:
-        problems.append(str(error))
     anchor = opened.get(config.reference) or next(iter(opened.values()))
     grid = reference_grid(anchor)
     for scene in opened.values():
@@ -91,6 +89,11 @@ def _problems(files: SceneFiles, config: Config, opened: dict[str, Scene]) -> li
             require_overlap(files.name, scene, grid, anchor)
         except PipelineError as error:
             problems.append(str(error))
+    try:
+        tables = with_tables(files, opened, grid, config.modalities, reference=config.reference)
+        refuse_late_priors(files, tables, config.modalities, reference=config.reference)
+    except DatasetError as error:
+        problems.append(str(error))
     if files.labels is not None:
         try:
             verify_product(files.labels)

@@ -21,6 +21,7 @@ from ..coregister_scenes import open_modality, reference_grid
 from ..errors import ConfigError
 from ..predict import check_bands
 from ..run_folder import fingerprint
+from ..scene_tables import images_of
 from ..scenes import resolve_scenes
 from ..stages import with_sources
 from .batch_options import BatchOptions
@@ -289,7 +290,7 @@ def _scene_grids(path: Path, modalities: Sequence[str], model: Path) -> dict[str
                 f"scene '{scene.name}': found modalities {sorted(scene.files)}; wanted one at least that the model "
                 f"knows ({', '.join(modalities)}); correct `modalities`"
             )
-        anchor = config.reference if config.reference in scene.files else next(iter(scene.files))
+        anchor = config.reference if config.reference in scene.files else images_of(scene, config.modalities)[0]
         grid = reference_grid(open_modality(scene, anchor, config.modalities[anchor]))
         files = [file for source in scene.files.values() for path in as_source(source).inputs
                  for file in with_sources(path)]  # fmt: skip

@@ -159,15 +159,17 @@ def test_a_last_batch_of_one_is_left_out_of_training_only(stack):
     assert [len(batch["mask"]) for batch in batches(module_of(stack, train=1))] == [1]
 
 
-def test_validation_is_in_order_and_not_augmented(stack):
+def test_validation_is_always_in_the_same_drawn_order_and_not_augmented(stack):
     module = module_of(stack, train=2, validation=9, seed=8)
     (first, *_), again = (
         module.val_dataloader(),
         batches(module_of(stack, train=2, validation=9), "validation", epoch=None),
     )
     assert torch.equal(first["image"]["eo"], again[0]["image"]["eo"])
-    rows = module.loader("validation").dataset
-    torch.testing.assert_close(first["image"]["eo"][1], rows[1]["image"]["eo"])
+    loader = module.loader("validation")
+    order = list(loader.sampler)
+    assert sorted(order) == list(range(9)) != order
+    torch.testing.assert_close(first["image"]["eo"][1], loader.dataset[order[1]]["image"]["eo"])
 
 
 def test_without_a_trainer_training_starts_at_epoch_zero(stack):
