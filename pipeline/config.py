@@ -90,7 +90,8 @@ class Config(Options):
                 raise ValueError("train.share_encoders is true with distill, whose students each bring an encoder")
             check_shared(self.modalities, encoder=self.train.encoder)
         if self.distill is not None:
-            self.distill.check(declared, network=self.train.network, fusion=self.train.fusion)
+            images = {name for name, item in self.modalities.items() if item.table is None}
+            self.distill.check(images, network=self.train.network, fusion=self.train.fusion)
         degradations(self.train.degradations, modalities=self.domain_modalities())
         degradations(self.evaluate.degradations or {}, modalities=self.domain_modalities(), stage="evaluate")
         if self.predict.model is None and len(self.classes) < 2:

@@ -2,12 +2,14 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
+import pandas as pd
 
 from ..datasets.patches import PatchIndex
 from ..models.balancing.distillation import CrossModalDistillation
@@ -91,7 +93,7 @@ def distill(data: TrainingData, config: Config, *, models: Path, checkpoints: Pa
     work = _Work(
         data=data, config=config, options=options, models=models, checkpoints=checkpoints, resume=resume
     )  # fmt: skip
-    learners = options.learners(list(data.names))
+    learners = options.learners(_images(config, data.names))
     for old in models.glob("*"):
         if old.is_dir() and old.name not in (options.teacher, *learners):
             shutil.rmtree(old)
@@ -112,6 +114,16 @@ def students_data(data: TrainingData) -> TrainingData:
     return replace(data, index=PatchIndex(table=table, modalities=data.index.modalities))
 
 
+def beside_labels(data: TrainingData) -> TrainingData:
+    """Return the same, patches with labels so often that they are about half of those that are trained on."""
+    table = students_data(data).index.table
+    labelled = table[data.index.table["split"] == "train"]
+    bare = int((data.index.table["split"] == UNLABELLED).sum())
+    again = max(0, round(bare / max(len(labelled), 1)) - 1)
+    whole = pd.concat([table, *[labelled] * again], ignore_index=True)
+    return replace(data, index=PatchIndex(table=whole, modalities=data.index.modalities))
+
+
 def of_modality(data: TrainingData, name: str) -> TrainingData:
     """Return the same patches seen by one sensor alone."""
     kept = tuple(item for item in data.modalities if item.name == name)
@@ -125,7 +137,7 @@ def begin_with_students(config: Config, *, models: Path) -> Callable[[ThreeSteps
     def begin(network: Any) -> None:
         if options is None:
             return
-        names = [options.teacher, *options.learners(list(network.modalities))]
+        names = [options.teacher, *options.learners(_images(config, network.modalities))]
         singles = {name: load_model(models / name)[0] for name in names}
         begin_with(network, singles, decision=options.teacher)
 
@@ -145,29 +157,39 @@ def _teacher(work: _Work) -> tuple[Teacher, Mapping[str, Any]]:
 
 
 def _student(work: _Work, name: str, teacher: Teacher, seen: TrainingData) -> Mapping[str, Any]:
-    """Let one sensor learn from the teacher, then, where that is wanted, from the labels."""
+    """Let one sensor learn from the teacher, then, where that is wanted, from the labels beside it."""
     options = work.options
     # A rate is found by the labels, which students do not read: theirs is the teacher's.
-    labelled = _changed(work.config, learning_rate=teacher.learning_rate)
+    # What the student may meet must not hide from the teacher what it is to tell.
+    met = {key: items for key, items in work.config.train.degradations.items() if key == name}
+    labelled = _changed(work.config, learning_rate=teacher.learning_rate, degradations=met)
     config = labelled if options.epochs is None else _changed(labelled, epochs=options.epochs)
-    strategy = CrossModalDistillation(
-        teacher.network, batch_modalities=work.data.names, temperature=options.temperature, features=options.features,
-        door=teacher.door,
+    lesson = partial(
+        CrossModalDistillation, teacher.network, batch_modalities=work.data.names, temperature=options.temperature,
+        features=options.features, door=teacher.door,
     )  # fmt: skip
     # Each student begins as it would alone, whoever learned before.
     lightning.seed_everything(config.seed, verbose=False)
     weights = {key: value for key, value in config.train.weights.items() if key == name}
     student = build_network(single_modality_spec(network_spec(work.data, work.config), name), weights=weights)
     take_decision_layers(student, teacher.network)
-    result = work.fitted(name, "taught", strategy, network=student, config=config, data=seen)
+    result = work.fitted(name, "taught", lesson(), network=student, config=config, data=seen)
     how = ["cross_modal_distillation"]
     if options.finetune:
         taught = result.best_score
-        result = work.fitted(name, "alone", ("joint",), network=result.network.train(), config=labelled)
+        result = work.fitted(
+            name, "beside labels", lesson(labels=1.0), network=result.network.train(), config=labelled,
+            data=beside_labels(work.data),
+        )  # fmt: skip
         how.append("joint")
         log.info("%s: %.3f as taught, %.3f after the labels", name, taught, result.best_score)
         return {**work.save(name, result, how), "taught_score": taught}
     return work.save(name, result, how)
+
+
+def _images(config: Config, names: Sequence[str]) -> list[str]:
+    """Return the modalities that can learn: a table has no places to name."""
+    return [name for name in names if config.modalities[name].table is None]
 
 
 def _changed(config: Config, **changes: Any) -> Config:

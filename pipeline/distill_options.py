@@ -19,7 +19,7 @@ class DistillOptions(Options):
     temperature: float = Field(4.0, gt=0, allow_inf_nan=False, description="At which the teacher's answers are soft.")
     features: float = Field(1.0, ge=0, allow_inf_nan=False, description="Weight of the features beside the answers.")
     finetune: bool = Field(
-        True, description="Then train each student alone on the labels, as well; its model folder holds the result."
+        True, description="Then train each student on labels and teacher together; its model folder holds the result."
     )
 
     @model_validator(mode="after")
@@ -41,9 +41,9 @@ class DistillOptions(Options):
             If a modality is not declared, there is none to teach, or the fusion network cannot begin with students.
         """
         if unknown := sorted({self.teacher, *(self.students or ())} - modalities):
-            raise ValueError(f"distill names modality {unknown}; wanted only those declared: {sorted(modalities)}")
+            raise ValueError(f"distill names modality {unknown}; wanted images that are declared: {sorted(modalities)}")
         if len(modalities) < 2:
-            raise ValueError(f"distill is set for {sorted(modalities)}; wanted two modalities at least")
+            raise ValueError(f"distill is set for {sorted(modalities)}; wanted two images at least")
         if network != "fusion":
             raise ValueError(f"distill is set for network: {network}; wanted network: fusion, which begins with them")
         if fusion in ("concat", "shared_private"):

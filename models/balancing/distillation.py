@@ -20,14 +20,15 @@ _LEAST_STRIDE = 8
 class CrossModalDistillation(Strategy):
     """A student of one modality follows a frozen teacher of another over co-registered samples.
 
-    ``loss = features * mean_k L_k + T^2 KL(softmax(t / T) || softmax(s / T))``, where ``L_k`` is the squared difference
-    of the two networks' encoded features at scale k, over the mean square of the teacher's, and ``t``, ``s`` are their
-    logits. Cells and pixels count where both modalities are valid there, by the teacher's confidence (the probability
-    of its class) and by how sure the position of either is. Labels are not read.
+    ``loss = labels * loss + features * mean_k L_k + T^2 KL(softmax(t / T) || softmax(s / T))``, where ``L_k`` is the
+    squared difference of the two networks' encoded features at scale k, over the mean square of the teacher's, and
+    ``t``, ``s`` are their logits. Cells and pixels count where both modalities are valid there, by the teacher's
+    confidence (the probability of its class) and by how sure the position of either is. Without ``labels`` none is
+    read.
 
     Regression of a teacher's latent features over synchronised pairs, and taking over its head, are those of RecycleML
-    (Xing et al., 2018); soft labels at a temperature those of Hinton et al. (2015). Ours: several scales, the masks,
-    the weight by confidence, and features relative to the teacher's strength.
+    (Xing et al., 2018); soft labels at a temperature, and beside true ones, those of Hinton et al. (2015). Ours:
+    several scales, the masks, the weight by confidence, and features relative to the teacher's strength.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ class CrossModalDistillation(Strategy):
         ``T``, above 0.
     features
         Weight of the features, 0 or more.
+    labels
+        Weight of the task's own loss, 0 or more: samples without labels add nothing to it.
     door
         Factor and summand, float (band,) each, that turn a batch's image into what the teacher was trained on, where
         that was normalised by other statistics; None: it was not.
@@ -58,6 +61,7 @@ class CrossModalDistillation(Strategy):
         batch_modalities: Sequence[str],
         temperature: float = 4.0,
         features: float = 1.0,
+        labels: float = 0.0,
         door: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__()
@@ -67,13 +71,14 @@ class CrossModalDistillation(Strategy):
             "train a network of one modality",
         )  # fmt: skip
         require(temperature > 0, f"temperature {temperature}", "above 0", "correct it")
-        require(0 <= features < float("inf"), f"feature weight {features}", "0 or more", "correct it")
+        for what, weight in (("feature", features), ("label", labels)):
+            require(0 <= weight < float("inf"), f"{what} weight {weight}", "0 or more", "correct it")
         # In a list, where torch does not look: the teacher is no part of what is trained or saved.
         self._held = [teacher.eval().requires_grad_(False)]
         self.modality = teacher.modalities[0]
         self.columns = {name: column for column, name in enumerate(batch_modalities)}
         self.column = self.columns[self.modality]
-        self.temperature, self.features, self.door = temperature, features, door
+        self.temperature, self.features, self.labels, self.door = temperature, features, labels, door
 
     def attach(self, network: ThreeSteps) -> None:
         """Compare the student with the teacher.
@@ -93,13 +98,13 @@ class CrossModalDistillation(Strategy):
         )  # fmt: skip
 
     def loss(self, step: Step, loss: Tensor) -> Tensor:
-        """Return the distance from the teacher; the task's loss is left out."""
-        told = self._told(step)
+        """Return the distance from the teacher, and the task's loss by its weight."""
+        told, own = self._told(step), self.labels * loss
         if told is None:
-            return loss * 0
+            return own
         features, logits = told
         confidence = logits.softmax(dim=1).amax(dim=1, keepdim=True) * self._placed(step, logits)
-        total = step.logits.new_zeros(())
+        total = own
         if self.features > 0:
             total = total + self.features * feature_distance(
                 step.features, features, student=step.network.modalities[0], teacher=self.modality,

@@ -110,6 +110,24 @@ def test_what_either_does_not_see_changes_nothing(settings):
     assert torch.equal(first, second)
 
 
+def test_labels_add_the_loss_of_the_task_by_their_weight():
+    batch, bare = _batch(labelled=True), _batch()
+    found = {
+        weight: float(_loss(_single("sar", seed=1).eval(), _single("eo"), batch, labels=weight).detach())
+        for weight in (0.0, 1.0, 2.0)
+    }
+    student = _single("sar", seed=1).eval()
+    with torch.no_grad():
+        own = float(SegmentationLoss()(student(batch["image"]), batch["mask"]))
+    assert found[1.0] - found[0.0] == pytest.approx(own, rel=1e-4)
+    assert found[2.0] - found[0.0] == pytest.approx(2 * own, rel=1e-4)
+    # Without a label anywhere, labels add nothing.
+    unlabelled = [_loss(_single("sar", seed=1).eval(), _single("eo"), bare, labels=weight) for weight in (0.0, 1.0)]
+    assert torch.equal(*unlabelled)
+    with pytest.raises(ModelError, match="label weight -1"):
+        CrossModalDistillation(_single("eo"), batch_modalities=NAMES, labels=-1)
+
+
 def test_samples_count_by_the_less_sure_of_both_positions():
     """Two samples of which one is placed nowhere teach what the other teaches alone."""
     batch = _batch(2)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from equipoise.models.baselines import build_network
 from equipoise.models.checkpoint import load_model
 from equipoise.pipeline.cli import app
 from equipoise.pipeline.config import Config
+from equipoise.pipeline.distill import beside_labels
 from equipoise.pipeline.errors import PipelineError, RunFolderError
 from equipoise.pipeline.explain import explain
 from equipoise.pipeline.run_folder import RunFolder
 from equipoise.pipeline.stages import Run
 from equipoise.pipeline.teacher import door
+from equipoise.pipeline.train import fit_network
 from equipoise.pipeline.unlabelled import apart
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning")
@@ -144,6 +147,38 @@ def test_every_sensor_has_a_model_that_works_alone(run):
         assert network.modalities == (name,)
         assert [item["name"] for item in card.modalities] == [name]
     assert figures["students"]["sar"]["how"] == ["cross_modal_distillation", "joint"]
+
+
+def test_half_of_what_a_student_sees_at_the_end_is_labelled(run):
+    data = run._training_data()
+    table = data.index.table.copy()
+    table.loc[table.index[table["split"] == "train"][10:], "split"] = "unlabelled"
+    few = replace(data, index=PatchIndex(table=table, modalities=data.index.modalities))
+    bare = len(few.index.of_split("unlabelled"))
+    seen = beside_labels(few).index
+    assert len(seen.of_split("train")) == bare + 10 * round(bare / 10) > bare + 50
+    for split in ("validation", "test"):
+        assert len(seen.of_split(split)) == len(few.index.of_split(split))
+    assert len(few.index.of_split("train")) == 10
+    # Where most are labelled anyway, each is seen once.
+    assert len(beside_labels(data).index.table) == len(data.index.table)
+
+
+def test_the_teacher_does_not_see_what_the_student_meets(scenes, run, tmp_path, monkeypatch):
+    met = []
+
+    def fitted(spec, data, config, **options):
+        met.append((options["label"], sorted(config.train.degradations)))
+        return fit_network(spec, data, config, **options)
+
+    monkeypatch.setattr("equipoise.pipeline.distill.fit_network", fitted)
+    cloud = {"eo": [{"kind": "thick_cloud", "cover": 0.3}], "sar": [{"kind": "speckle", "looks": 4}]}
+    harder = _config(scenes, train={**_config(scenes).train.model_dump(), "degradations": cloud, "epochs": 1})
+    shutil.copytree(run.folder.root, tmp_path / "run")
+    Run(config=harder, folder=RunFolder.open(tmp_path / "run", seed=0)).do("distill")
+    assert met == [
+        ("distill eo alone", ["eo", "sar"]), ("distill sar taught", ["sar"]), ("distill sar beside labels", ["sar"]),
+    ]  # fmt: skip
 
 
 def test_explain_knows_the_folder_of_models(run):
