@@ -21,9 +21,6 @@ log = logging.getLogger(__name__)
 #: Note of a scene whose position was taken as it is.
 NOT_MEASURED = "position as given, not measured"
 
-#: Note of values that hold for the whole scene.
-NO_POSITION = "the same everywhere: there is no position to measure"
-
 #: Neighbours that are tried at most for one scene, beside the reference.
 MOST_NEIGHBOURS = 2
 
@@ -35,7 +32,8 @@ class Registration:
     Attributes
     ----------
     kind
-        ``reference``, ``shift``, ``affine``, ``field``, ``refused`` or ``not measured``.
+        ``reference``, ``shift``, ``affine``, ``field``, ``refused``, ``not measured``, or ``uniform``: values that hold
+        for the whole scene have no position.
     applied
         False where nothing was measured that could be applied, and the file's own position was kept.
     note
@@ -100,6 +98,13 @@ class Placement:
     blocks: Blocks | None = None
 
 
+_UNIFORM = Placement(
+    registration=Registration(
+        kind="uniform", applied=True, note="the same everywhere: nothing to register", confidence=1.0, radius90=0.0
+    )
+)
+
+
 def place(
     scenes: Mapping[str, Scene], anchor: str, grid: GeoBox, *, options: CoregisterOptions
 ) -> Iterator[tuple[str, Placement]]:
@@ -135,9 +140,10 @@ def place(
     for name in scenes:
         if name == anchor:
             continue
-        if scenes[name].uniform or grid.crs is None or options.method == "none":
-            note = NO_POSITION if scenes[name].uniform else NOT_MEASURED
-            found = Placement(registration=Registration(kind="not measured", applied=True, note=note))
+        if scenes[name].uniform:
+            found = _UNIFORM
+        elif grid.crs is None or options.method == "none":
+            found = Placement(registration=Registration(kind="not measured", applied=True, note=NOT_MEASURED))
         else:
             found = _best(name, scenes, placed, grid, options)
         placed[name] = found

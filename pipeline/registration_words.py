@@ -9,7 +9,7 @@ import numpy as np
 #: What each kind of registration is called.
 KINDS = {
     "reference": "reference", "shift": "one shift", "affine": "affine map", "field": "displacement field",
-    "refused": "refused", "not measured": "not measured",
+    "refused": "refused", "not measured": "not measured", "uniform": "the same everywhere",
 }  # fmt: skip
 
 _KIND_MEANS = {
@@ -35,7 +35,9 @@ def summary_cells(item: Record) -> dict[str, str]:
         "correction": direction(item["east"], item["north"]) if measured else "-",
         "rmse": f"{_metres(item['rmse_before'])} → {_metres(item['rmse_after'])}" if measured else "-",
         "circle": _metres(item.get("radius90")) if measured else "-",
-        "confidence": "-" if item.get("kind") in ("reference", "not measured") else f"{item['confidence']:.2f}",
+        "confidence": "-"
+        if item.get("kind") in ("reference", "not measured", "uniform")
+        else f"{item['confidence']:.2f}",
         "through": item.get("through") or "-",
         "note": item["note"],
     }

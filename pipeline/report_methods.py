@@ -147,10 +147,10 @@ def _bands(names: Sequence[str]) -> str:
 
 def _alignment(config: Config, record: StageRecord, cite: Cite) -> str:
     options, found = config.coregister, record.figures.get("registrations", {})
-    reference = options.reference or next(iter(config.modalities))
+    reference, still = config.reference, ("reference", "uniform")
     if options.method == "none":
         return f"Sensors were resampled onto the grid of {reference} at their files' own positions."
-    items = [item for scene in found.values() for item in scene.values() if item.get("kind") != "reference"]
+    items = [item for scene in found.values() for item in scene.values() if item.get("kind") not in still]
     moved = sum(bool(item.get("applied")) for item in items)
     return (
         f"Sensors were registered onto {reference} by the structure of their edges (gradient structure tensor "

@@ -136,6 +136,10 @@ def robustness(network: FusionUNet, data: TrainingData, config: Config) -> dict[
         device=next(network.parameters()).device,
     )  # fmt: skip
     chosen, left_out = conditions(data.modalities, options.degradations, pixel_m=patches.pixel_m)
+    tables = {name for name, item in config.modalities.items() if item.table is not None}
+    still = [item for item in chosen if item.kind == "misregistration" and item.modality in tables]
+    chosen = [item for item in chosen if item not in still]
+    left_out |= {item.family: "its values are the same everywhere" for item in still}
     with evaluating(network):
         meters = Meters(
             network, names=[item.name for item in data.classes], prior=data.class_shares().tolist(),

@@ -89,7 +89,7 @@ def _record(places, **changes):
             "depth": 2, "decoder_channels": [16, 8], "epochs": 12, "batch_size": 16, "learning_rate": 0.003,
             "device": "cpu",
         },
-        "evaluate": {"single_modality": False, "rolls": 1, "bootstrap": 100, "robustness": False},
+        "evaluate": {"single_modality": False, "rolls": 1, "bootstrap": 100, "degradation_seeds": 1},
         "predict": {"tile": 128, "overlap": 32, "reliance_tile": 16, "device": "cpu", "scenes": ["place0", "place1"]},
         **changes,
     }  # fmt: skip
@@ -115,6 +115,14 @@ def test_what_is_exchanged_is_that_of_several_places(finished):
     assert len({round(float(values.mean()), 3) for values in batch["image"]["weather"]}) == 2
 
 
+def test_what_is_the_same_everywhere_is_not_shifted(finished):
+    robustness = json.loads((finished.folder.root / "metrics.json").read_text())["robustness"]
+    families = [f"{item['modality']} {item['kind']}" for item in robustness["families"]]
+    assert "eo misregistration" in families
+    assert [name for name in families if name.startswith("weather")] == ["weather outage"]
+    assert robustness["left_out"]["weather misregistration"] == "its values are the same everywhere"
+
+
 def test_averages_stand_in_the_aligned_raster(finished):
     with rasterio.open(finished.folder.root / "aligned" / "place3" / "weather.tif") as source:
         assert source.descriptions == ("rain 10-5 d", "sun 10-5 d", "rain 5-0 d", "sun 5-0 d")
@@ -126,8 +134,9 @@ def test_averages_stand_in_the_aligned_raster(finished):
 
 def test_nothing_in_a_table_has_a_position(finished):
     record = json.loads((finished.folder.root / "aligned" / "place3" / "coregistration.json").read_text())
-    assert record["registrations"]["weather"]["kind"] == "not measured"
-    assert "no position" in record["registrations"]["weather"]["note"]
+    assert record["registrations"]["weather"]["kind"] == "uniform"
+    stack = json.loads((finished.folder.root / "aligned" / "place3" / "stack.json").read_text())
+    assert stack["confidence"]["weather"] == 1  # no doubt about a position makes the map less trusted
 
 
 def test_tables_are_read_as_numbers_and_not_as_images(finished):
