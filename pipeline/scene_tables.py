@@ -1,14 +1,19 @@
 """Scene tables: modalities whose file is a CSV, opened once the grid and the day that is mapped are known."""
 
+import logging
 from collections.abc import Mapping
 
+import numpy as np
 from odc.geo.geobox import GeoBox
 
 from ..datasets.errors import SceneError
+from ..datasets.normalise import Normaliser
 from ..datasets.scene import Scene
 from ..datasets.value_table import read_series, read_values, table_scene
 from .scene_options import ModalityOptions
 from .scenes import SceneFiles
+
+log = logging.getLogger(__name__)
 
 
 def images_of(files: SceneFiles, modalities: Mapping[str, ModalityOptions]) -> list[str]:
@@ -49,6 +54,18 @@ def with_tables(
     for name in tables:
         opened[name] = _opened(files, name, modalities[name], grid, mapped=mapped, reference=reference)
     return {name: opened[name] for name in files.files if name in opened}
+
+
+def say_alike(normaliser: Normaliser, modalities: Mapping[str, ModalityOptions]) -> None:
+    """Say which tables tell the same of all training scenes: there is nothing to learn of them."""
+    for name, statistics in normaliser.training.items():
+        low, high = (np.array([band[place] for band in statistics.percentiles or ()]) for place in (0, -1))
+        width = np.array(statistics.resolution or ())
+        if modalities[name].table is not None and (high - low <= width).all():
+            log.warning(
+                "'%s' holds the same values for all training scenes: the network cannot learn what others mean; add "
+                "scenes that differ in them, or do not trust it there", name,
+            )  # fmt: skip
 
 
 def _opened(

@@ -31,6 +31,7 @@ from .model_folder import describe_modality
 from .run_folder import package_versions
 from .scene_dates import check_dates
 from .scene_options import ClassOptions
+from .scene_tables import say_alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,7 @@ def train(
     ``calibration`` (:func:`~equipoise.pipeline.calibration.calibrate`), ``model``.
     """
     check_dates(data.stacks.values(), data.normaliser)
+    say_alike(data.normaliser, config.modalities)
     spec = network_spec(data, config)
     network = None
     if initial is not None:

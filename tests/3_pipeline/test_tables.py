@@ -2,7 +2,9 @@
 
 import csv
 import json
+import logging
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from equipoise.pipeline.config import Config, load_config
 from equipoise.pipeline.errors import ConfigError
 from equipoise.pipeline.export import TOLERANCE, export_model
 from equipoise.pipeline.label_table import read_label_table
+from equipoise.pipeline.scene_tables import say_alike
 from equipoise.pipeline.scenes import resolve_scenes
 from equipoise.pipeline.validate import validate_inputs
 
@@ -137,6 +140,20 @@ def test_nothing_in_a_table_has_a_position(finished):
     assert record["registrations"]["weather"]["kind"] == "uniform"
     stack = json.loads((finished.folder.root / "aligned" / "place3" / "stack.json").read_text())
     assert stack["confidence"]["weather"] == 1  # no doubt about a position makes the map less trusted
+
+
+def test_values_that_never_differ_teach_nothing(finished, caplog):
+    data = finished._training_data()
+    with caplog.at_level(logging.WARNING):
+        say_alike(data.normaliser, finished.config.modalities)
+    assert not caplog.records
+    same = replace(data.normaliser.training["weather"], percentiles=((3.0, 3.0, 3.0),) * 4, resolution=(0.0,) * 4)
+    with caplog.at_level(logging.WARNING):
+        say_alike(
+            replace(data.normaliser, training={**data.normaliser.training, "weather": same}),
+            finished.config.modalities,
+        )
+    assert "'weather' holds the same values for all training scenes" in caplog.text
 
 
 def test_tables_are_read_as_numbers_and_not_as_images(finished):
