@@ -22,6 +22,10 @@ install: $(INSTALLED) ## make .venv with the pinned dependencies, and nothing mo
 demo: $(INSTALLED) ## run the main job on an embedded scene; prints where the maps and the report are
 	@$(BIN)/equipoise demo -o runs/demo
 
+# Hundreds of processes are started: where Python is told to keep no bytecode, each would compile the package anew.
+test: export PYTHONDONTWRITEBYTECODE =
+# Two workers, mostly two cores: more threads would wait for each other.
+test: export OMP_NUM_THREADS ?= 1
 test: $(INSTALLED) ## run the tests (ARGS="-k name" chooses; EQUIPOISE_DATA adds real imagery)
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
