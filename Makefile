@@ -27,7 +27,7 @@ test: export PYTHONDONTWRITEBYTECODE =
 # Two workers, mostly two cores: more threads would wait for each other.
 test: export OMP_NUM_THREADS ?= 1
 test: $(INSTALLED) ## run the tests (ARGS="-k name" chooses; EQUIPOISE_DATA adds real imagery)
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint types imports test ## what continuous integration runs: lint, types, import contracts, tests
 

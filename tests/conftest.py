@@ -24,6 +24,23 @@ settings.register_profile(
 settings.load_profile("house")
 
 
+#: Files that take a minute or more, longest first: of two workers, neither is left with one when the other is done.
+LONG = (
+    "tests/8_docs/test_blocks.py", "tests/9_end_to_end/test_batch_cluster.py", "tests/9_end_to_end/test_batch.py",
+    "notebooks/02_choose_your_reliance.ipynb", "tests/3_pipeline/test_fit.py", "tests/3_pipeline/test_cli.py",
+    "tests/3_pipeline/test_viewer_page.py", "notebooks/04_region_batch.ipynb", "tests/9_end_to_end/test_kill.py",
+    "tests/9_end_to_end/test_run.py", "tests/2_models/test_latent_surrogate.py", "notebooks/03_when_clouds_come.ipynb",
+    "notebooks/01_scene_to_map.ipynb", "tests/2_models/test_task.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long files where workers share the tests; elsewhere the order is that of depth."""
+    if hasattr(config, "workerinput"):
+        place = {name: number for number, name in enumerate(LONG)}
+        items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONG)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def heeded_interrupts() -> None:
     """Let commands that tests start heed Ctrl-C, also where a shell began the tests in the background, deaf to it."""
