@@ -6,11 +6,13 @@ import shutil
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from equipoise.datasets.patches import PatchIndex
 from equipoise.models.balancing import STRATEGIES, TEACH_SUBSETS
 from equipoise.models.baselines import BASELINES
 from equipoise.models.checkpoint import load_model, save_model
@@ -31,17 +33,24 @@ EPOCHS = 3
 @pytest.fixture(scope="module")
 def again(trained_run):
     """Fits the network of the trained run once more, in another folder."""
-    run = trained_run.run
-    data = run._training_data()
+    return partial(_fit, trained_run.run.config, trained_run.run._training_data())
 
-    def fit(folder, *, resume="one", **changes):
-        config = run.config.model_copy(update={"train": run.config.train.model_copy(update=changes)})
-        return fit_network(
-            network_spec(data, config), data, config, strategies=config.train.strategies, folder=folder, resume=resume,
-            label="train",
-        )  # fmt: skip
 
-    return fit
+@pytest.fixture(scope="module")
+def briefly(trained_run):
+    """Fits it to every third patch, a third as many at once: as many steps, with a third of the work."""
+    config, data = trained_run.run.config, trained_run.run._training_data()
+    table = data.index.table[data.index.table.groupby("split").cumcount() % 3 == 0].reset_index(drop=True)
+    few = replace(data, index=PatchIndex(table=table, modalities=data.index.modalities))
+    return partial(_fit, config, few, batch_size=config.train.batch_size // 3)
+
+
+def _fit(config, data, folder, *, resume="one", **changes):
+    config = config.model_copy(update={"train": config.train.model_copy(update=changes)})
+    return fit_network(
+        network_spec(data, config), data, config, strategies=config.train.strategies, folder=folder, resume=resume,
+        label="train",
+    )  # fmt: skip
 
 
 def _stopped_after_epoch(monkeypatch, epochs):
@@ -103,14 +112,14 @@ def test_an_interrupted_fit_ends_bit_for_bit_as_one_that_was_not(again, trained_
     "strategy",
     ["frozen_head", "greedy", "mmpareto", ["subset_sampling", "mu_bounded"], ["subset_sampling", "mu_matched"]],
 )
-def test_what_a_strategy_remembers_survives_an_interruption(again, tmp_path, monkeypatch, strategy):
+def test_what_a_strategy_remembers_survives_an_interruption(briefly, tmp_path, monkeypatch, strategy):
     changes = {"strategy": strategy, "utilization": UtilizationOptions(target={"eo": 0.2})}
-    whole = again(tmp_path / "whole", **changes)
+    whole = briefly(tmp_path / "whole", **changes)
     with monkeypatch.context() as patch:
         _stopped_at_step(patch, 12)
         with pytest.raises(InterruptedError):
-            again(tmp_path / "part", **changes)
-    resumed = again(tmp_path / "part", **changes)
+            briefly(tmp_path / "part", **changes)
+    resumed = briefly(tmp_path / "part", **changes)
     assert resumed.history == whole.history
     expected = whole.network.state_dict()
     assert [n for n, tensor in resumed.network.state_dict().items() if not torch.equal(tensor, expected[n])] == []
@@ -145,14 +154,14 @@ def _differing(one, other):
     return [name for name, tensor in one.network.state_dict().items() if not torch.equal(tensor, expected[name])]
 
 
-def test_accumulated_steps_in_half_precision_survive_an_interruption(again, tmp_path, monkeypatch):
+def test_accumulated_steps_in_half_precision_survive_an_interruption(briefly, tmp_path, monkeypatch):
     changes = {"accumulate": 2, "precision": "bf16", "epochs": 2}
-    whole = again(tmp_path / "whole", **changes)
+    whole = briefly(tmp_path / "whole", **changes)
     with monkeypatch.context() as patch:
         _stopped_after_epoch(patch, 1)
         with pytest.raises(InterruptedError):
-            again(tmp_path / "part", **changes)
-    resumed = again(tmp_path / "part", **changes)
+            briefly(tmp_path / "part", **changes)
+    resumed = briefly(tmp_path / "part", **changes)
     assert resumed.history == whole.history
     assert _differing(resumed, whole) == []
 
@@ -181,22 +190,22 @@ def test_patience_stops_where_no_later_epoch_was_better_and_a_resumed_run_there_
 # learning rate
 
 
-def test_a_rate_is_found_kept_and_leaves_no_trace(again, tmp_path, monkeypatch):
+def test_a_rate_is_found_kept_and_leaves_no_trace(briefly, tmp_path, monkeypatch):
     monkeypatch.setattr(learning_rate, "STEPS", 30)
     changes = {"learning_rate": "find", "epochs": 1}
     with monkeypatch.context() as patch:
         _stopped_after_epoch(patch, 1)
         with pytest.raises(InterruptedError):
-            again(tmp_path / "found", **changes)
+            briefly(tmp_path / "found", **changes)
     monkeypatch.setattr(learning_rate, "Tuner", lambda *_: pytest.fail("looked for it again"))
-    found = again(tmp_path / "found", **changes)
+    found = briefly(tmp_path / "found", **changes)
     assert 1e-7 < found.learning_rate < 0.1
-    chosen = again(tmp_path / "chosen", learning_rate=found.learning_rate, epochs=1)
+    chosen = briefly(tmp_path / "chosen", learning_rate=found.learning_rate, epochs=1)
     assert chosen.history == found.history
     assert _differing(chosen, found) == []
     (tmp_path / "found" / "learning_rate.txt").write_text("fast")
     with pytest.raises(RunFolderError, match=r"learning_rate.txt: found a damaged checkpoint.*--force"):
-        again(tmp_path / "found", **changes)
+        briefly(tmp_path / "found", **changes)
 
 
 def test_the_suggested_rate_is_a_tenth_of_the_best_or_none():
@@ -212,14 +221,14 @@ def test_the_suggested_rate_is_a_tenth_of_the_best_or_none():
 # what is told
 
 
-def test_every_epoch_is_in_the_table_once_however_often_the_training_was_interrupted(again, tmp_path, monkeypatch):
+def test_every_epoch_is_in_the_table_once_however_often_the_training_was_interrupted(briefly, tmp_path, monkeypatch):
     changes = {"strategy": "mu_bounded", "utilization": UtilizationOptions(target={"eo": 0.2}), "epochs": 2}
     for stop, at in ((_stopped_after_epoch, 1), (_stopped_in_validation, 1)):
         with monkeypatch.context() as patch:
             stop(patch, at)
             with pytest.raises(InterruptedError):
-                again(tmp_path, **changes)
-    resumed = again(tmp_path, **changes)
+                briefly(tmp_path, **changes)
+    resumed = briefly(tmp_path, **changes)
     with (tmp_path / "logs" / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["epoch"] for row in rows] == ["0", "1"]
@@ -241,15 +250,15 @@ def test_missing_tensorboard_is_one_line(again, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_the_bar_moves_within_an_epoch_where_a_person_watches(again, tmp_path, monkeypatch, capsys):
+def test_the_bar_moves_within_an_epoch_where_a_person_watches(briefly, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "160")
-    again(tmp_path, epochs=1)
+    briefly(tmp_path, epochs=1)
     shown = capsys.readouterr().err
     assert "train 1/1" in shown
     assert "loss 0." in shown or "loss 1." in shown or "loss 2." in shown
     monkeypatch.delenv("FORCE_COLOR")
-    again(tmp_path / "alone", epochs=1, logs=[])
+    briefly(tmp_path / "alone", epochs=1, logs=[])
     assert capsys.readouterr().err == ""
     assert not (tmp_path / "alone" / "logs").exists()
 
