@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from made_once import made_once
 
 from equipoise.datasets.samples import DATA_VARIABLE
 from equipoise.datasets.synthetic import SyntheticScene, write_scene
@@ -22,7 +23,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("house")
-
 
 #: Files that take a minute or more, longest first: of two workers, neither is left with one when the other is done.
 LONG = (
@@ -51,7 +51,7 @@ def heeded_interrupts() -> None:
 @pytest.fixture(scope="session")
 def embedded_scene(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
     """The synthetic scene, 384 x 384 pixels, written once a session: read it, do not write to it."""
-    return write_scene(tmp_path_factory.mktemp("embedded"), size=384)
+    return made_once(tmp_path_factory, "embedded", lambda folder: write_scene(folder, size=384))
 
 
 @pytest.fixture(scope="session")

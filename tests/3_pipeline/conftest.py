@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 from affine import Affine
+from made_once import made_once
 from odc.geo.geobox import GeoBox
 from torch import Tensor, nn
 
@@ -91,15 +93,22 @@ class TrainedRun:
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory, light_record) -> TrainedRun:
-    """The light configuration on the embedded scene, trained, measured and mapped once a session."""
+    """The light configuration on the embedded scene, trained, measured and mapped once, and a copy for each worker."""
     folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(made_once(tmp_path_factory, "trained", partial(_train, light_record())), folder, dirs_exist_ok=True)
+    config = load_config(folder / "light.yaml")
+    run = Run(config=config, folder=RunFolder.open(folder / "run", seed=config.seed))
+    return TrainedRun(config=folder / "light.yaml", run=run)
+
+
+def _train(record: dict, folder: Path) -> Path:
     path = folder / "light.yaml"
-    path.write_text(yaml.safe_dump(light_record(), sort_keys=False))
+    path.write_text(yaml.safe_dump(record, sort_keys=False))
     config = load_config(path)
     run = Run(config=config, folder=RunFolder.open(folder / "run", seed=config.seed))
     for stage in ("coregister", "tile", "train", "evaluate", "predict"):
         run.do(stage)
-    return TrainedRun(config=path, run=run)
+    return folder
 
 
 class PixelNetwork(nn.Module):

@@ -533,11 +533,14 @@ def test_the_figures_describe_the_maps(stack, predictor, tmp_path):
     assert sum(found["reliance"].values()) == pytest.approx(1, abs=1e-4)
 
 
+#: Where scripts find the fixtures, and what these import.
+FOLDERS = (Path(__file__).parent, Path(__file__).parents[1])
+
 KILLED = """
 import os, sys, time
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 import conftest
 from equipoise.datasets.stack import AlignedStack
 from equipoise.pipeline.stage_options import PredictOptions
@@ -590,7 +593,7 @@ for name, there in moments.items():
 def test_after_kill_9_at_three_moments_the_same_bytes_are_written(write_stack, tmp_path):
     write_stack(tmp_path, _images(600, 100, bands={"eo": 3, "sar": 3})).save(tmp_path / "stack.json")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path), str(Path(__file__).parent)],
+        [sys.executable, "-W", "ignore", "-c", KILLED, tmp_path, *FOLDERS],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -610,7 +613,7 @@ import numpy as np, rasterio, torch
 from odc.geo.geobox import GeoBox
 from affine import Affine
 torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 import conftest
 from equipoise.datasets.stack import AlignedStack
 from equipoise.pipeline.stage_options import PredictOptions
@@ -645,7 +648,7 @@ for height in (5000, 20000):
 def test_memory_does_not_grow_with_the_height_of_the_scene(tmp_path):
     """Four times the rows: the probabilities of the scene alone would be 61 MB more, its images 123 MB."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", THIN, str(tmp_path), str(Path(__file__).parent)],
+        [sys.executable, "-W", "ignore", "-c", THIN, tmp_path, *FOLDERS],
         # GDAL's own cache is bounded, too, but by a share of the machine's memory; here it must not hide ours.
         env={**os.environ, "OMP_NUM_THREADS": "1", "GDAL_CACHEMAX": "16"},
         capture_output=True, text=True, timeout=300, check=False,

@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 from batch_runs import Run, write_inputs
+from made_once import made_once
 
+from equipoise.datasets.synthetic import SyntheticScene
 from equipoise.pipeline.templates import template_record
 
 COMMAND = Path(sys.executable).with_name("equipoise")
@@ -66,7 +69,10 @@ class Finished:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, embedded_scene, equipoise) -> Finished:
     """``equipoise run`` on the embedded scene with little training."""
-    folder = tmp_path_factory.mktemp("whole")
+    return made_once(tmp_path_factory, "finished", partial(_finish, embedded_scene, equipoise))
+
+
+def _finish(embedded_scene: SyntheticScene, equipoise: Equipoise, folder: Path) -> Finished:
     record = template_record("demo")
     scene = record["scenes"][0]
     scene["files"] = {name: str(path) for name, path in embedded_scene.paths.items()}
@@ -86,12 +92,12 @@ def finished(tmp_path_factory, embedded_scene, equipoise) -> Finished:
 @pytest.fixture(scope="session")
 def batch_run(tmp_path_factory) -> Run:
     """Inputs of a batch run, and the run that :func:`batch_done` lets through; do not write into it."""
-    return write_inputs(tmp_path_factory.mktemp("batch"))
+    return made_once(tmp_path_factory, "batch", write_inputs)
 
 
 @pytest.fixture(scope="session")
-def batch_done(batch_run) -> subprocess.CompletedProcess:
+def batch_done(tmp_path_factory, batch_run) -> subprocess.CompletedProcess:
     """``equipoise batch`` without any disturbance: what it printed."""
-    done = batch_run("--workers", "2")
+    done = made_once(tmp_path_factory, "batch_done", lambda _: batch_run("--workers", "2"))
     assert done.returncode == 0, done.stderr  # else every comparison with it would fail
     return done
