@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from forked_command import ForkedCommand
 
 COMMAND = Path(sys.executable).with_name("equipoise")
 
@@ -64,15 +65,23 @@ class Run:
         """Start the command in a process group of its own, as a shell does."""
         self.out.parent.mkdir(exist_ok=True)
         return subprocess.Popen(
-            [COMMAND, "batch", self.inputs / "regions.geojson", "--model", self.inputs / "model", "--catalog",
-             self.catalog, "--dates", "2021-07-01/2021-07-31", "--options", self.inputs / "options.yaml", "-o",
-             self.out, *map(str, more)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,
+            [COMMAND, *self.words(*more)], env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
-    def __call__(self, *more: object) -> subprocess.CompletedProcess[str]:
-        """Let the command end by itself."""
+    def words(self, *more: object) -> list[str]:
+        """Return the command's arguments."""
+        return [
+            "batch", f"{self.inputs / 'regions.geojson'}", "--model", f"{self.inputs / 'model'}", "--catalog",
+            f"{self.catalog}", "--dates", "2021-07-01/2021-07-31", "--options", f"{self.inputs / 'options.yaml'}",
+            "-o", f"{self.out}", *map(str, more),
+        ]  # fmt: skip
+
+    def __call__(self, *more: object, command: ForkedCommand | None = None) -> subprocess.CompletedProcess[str]:
+        """Let the installed command, or another one, end by itself."""
+        if command is not None:
+            self.out.parent.mkdir(exist_ok=True)
+            return command(*self.words(*more))
         with started(self, *more) as process:
             return ended(process)
 

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from forked_command import ForkedCommand, forked_command
 from hypothesis import HealthCheck, settings
 from made_once import made_once
 
@@ -52,6 +54,13 @@ def heeded_interrupts() -> None:
 def embedded_scene(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
     """The synthetic scene, 384 x 384 pixels, written once a session: read it, do not write to it."""
     return made_once(tmp_path_factory, "embedded", lambda folder: write_scene(folder, size=384))
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[ForkedCommand]:
+    """Call the command without waiting seconds for the imports of each call."""
+    with tempfile.TemporaryDirectory() as folder, forked_command(Path(folder)) as command:  # sockets need short paths
+        yield command
 
 
 @pytest.fixture(scope="session")

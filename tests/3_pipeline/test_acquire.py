@@ -72,10 +72,10 @@ def _assert_optical_truth(archive, image, identifier="S2B_20210710"):
         np.testing.assert_allclose(layer, archive.truth[identifier][key][INSIDE] * 1e-4, rtol=1e-5)
 
 
-def test_an_area_and_a_period_give_an_aligned_stack(archive, area, tmp_path, equipoise):
+def test_an_area_and_a_period_give_an_aligned_stack(archive, area, tmp_path, equipoise, forked):
     with stac_server(archive.items, tmp_path) as url:
         done = equipoise(*_command(area, url, tmp_path / "out", "--sensors", "eo,sar,ir"))
-        told = equipoise(*_command(area, url, tmp_path / "out", "--sensors", "eo,sar,ir", "--json"))
+        told = forked(*_command(area, url, tmp_path / "out", "--sensors", "eo,sar,ir", "--json"))
     assert (done.returncode, done.stderr) == (0, "")
     stack, window = _values(tmp_path / "out" / "20210710t1000-sentinel-2b" / "stack.json")
     assert stack.geobox == GRID[INSIDE]
@@ -173,14 +173,14 @@ def test_killed_twice_it_finishes_without_fetching_twice(archive, area, tmp_path
     assert not [*out.rglob(".*"), *out.rglob("*.part*")]
 
 
-def test_a_truncated_asset_is_refused_by_checksum(archive, area, tmp_path, equipoise):
+def test_a_truncated_asset_is_refused_by_checksum(archive, area, tmp_path, forked):
     path = archive.folder / "S2B_20210710.red.tif"
     whole = archive.items[0]["assets"]["red"]
     del whole["file:size"]
     path.write_bytes(path.read_bytes()[:-1000])
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     with stac_server(archive.items, tmp_path) as url:
-        done = equipoise(*_command(area, url, tmp_path / "out"))
+        done = forked(*_command(area, url, tmp_path / "out"))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert f"S2B_20210710.red.tif: found sha256 {found}" in line
@@ -197,8 +197,8 @@ def test_a_catalog_that_is_not_there_is_one_line_and_soon(area, tmp_path, equipo
     assert time.monotonic() - began < 15  # most of it is the imports of a busy machine
 
 
-def test_pixels_finer_than_any_memory_are_refused_before_the_catalog_is_asked(area, tmp_path, equipoise):
-    done = equipoise(*_command(area, "http://127.0.0.1:9", tmp_path / "out", "--resolution", "0.001"))
+def test_pixels_finer_than_any_memory_are_refused_before_the_catalog_is_asked(area, tmp_path, forked):
+    done = forked(*_command(area, "http://127.0.0.1:9", tmp_path / "out", "--resolution", "0.001"))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "wanted at most 1e+10; give a larger --resolution" in line

@@ -1,7 +1,6 @@
 """The installed command: what it prints, what it refuses, and that a refusal leaves nothing half-written."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -47,8 +46,8 @@ def test_the_printed_configuration_is_a_configuration(equipoise):
 
 
 @pytest.mark.parametrize("template", ["flood", "landcover", "chips"])
-def test_init_writes_a_configuration_to_start_from(equipoise, tmp_path, template):
-    done = equipoise("init", "--template", template, cwd=tmp_path)
+def test_init_writes_a_configuration_to_start_from(forked, tmp_path, template):
+    done = forked("init", "--template", template, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "wrote config.yaml" in done.stdout
     assert load_config(tmp_path / "config.yaml").classes == template_config(template).classes
@@ -65,8 +64,8 @@ def test_init_replaces_nothing_unless_told(equipoise, tmp_path):
     assert "modalities:" in (tmp_path / "config.yaml").read_text()
 
 
-def test_an_unknown_template_is_named(equipoise, tmp_path):
-    done = equipoise("init", "--template", "sea", cwd=tmp_path)
+def test_an_unknown_template_is_named(forked, tmp_path):
+    done = forked("init", "--template", "sea", cwd=tmp_path)
     assert done.returncode == 1
     assert "'sea'" in _line(done)
     assert not list(tmp_path.iterdir())
@@ -291,57 +290,6 @@ class Bad:
 
 
 CASES = [name for name in vars(Bad) if not name.startswith("_") and name not in ("command", "rewritten")]
-
-
-# Does what the installed command does, in a process of its own for each line of input; only the imports are shared.
-FORKS = """
-import gc, json, os, sys
-import equipoise.pipeline.cli, equipoise.pipeline.predict_scenes, equipoise.pipeline.stages, equipoise.pipeline.train
-import segmentation_models_pytorch
-
-gc.collect()
-gc.freeze()  # or each child's collector would copy every page
-for line in sys.stdin:
-    call = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(call[name], os.O_WRONLY | os.O_CREAT), number)
-        sys.argv = ["equipoise", *call["arguments"]]
-        code = 0
-        try:
-            equipoise.pipeline.cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # taking a loaded interpreter apart takes seconds
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory):
-    """Call the command without waiting seconds for the imports of each call."""
-    folder = tmp_path_factory.mktemp("forked")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, "-c", FORKS], stdin=-1, stdout=-1, text=True, env=environment) as server:
-
-        def call(*arguments):
-            texts = {name: folder / f"{len(list(folder.iterdir()))}.{name}" for name in ("stdout", "stderr")}
-            request = {
-                "arguments": [str(item) for item in arguments],
-                **{key: str(path) for key, path in texts.items()},
-            }
-            server.stdin.write(json.dumps(request) + "\n")
-            server.stdin.flush()
-            code = int(server.stdout.readline())
-            return subprocess.CompletedProcess(
-                arguments, code, stdout=texts["stdout"].read_text(), stderr=texts["stderr"].read_text()
-            )
-
-        yield call
-        server.stdin.close()
 
 
 def _content(folder):

@@ -162,12 +162,12 @@ def test_a_model_that_normalises_scenes_by_themselves_is_refused(trained_run):
         export_form(replace(predictor, normaliser=replace(predictor.normaliser, scenes={})))
 
 
-def test_the_command_maps_and_says_what_it_takes(exported, trained_run, tmp_path, equipoise):
+def test_the_command_maps_and_says_what_it_takes(exported, trained_run, tmp_path, equipoise, forked):
     eo = read_stacks(trained_run.root)[0].present["eo"]
     done = equipoise("export", "predict", exported.path, f"eo={eo}", "-o", tmp_path / "map.tif", "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1:] == [f"mapped without {name}: no file was given" for name in ("sar", "ir")]
-    done = equipoise("export", "predict", exported.path, eo)
+    done = forked("export", "predict", exported.path, eo)
     assert done.returncode == 1
     assert "wanted MODALITY=FILE" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -216,9 +216,9 @@ def test_ctrl_c_ends_it_well(trained_run):
     assert (process.returncode, out, error) == (0, "", "")
 
 
-def test_a_port_that_is_taken(trained_run, equipoise, address):
+def test_a_port_that_is_taken(trained_run, forked, address):
     port = address.rstrip("/").rpartition(":")[2]
-    done = equipoise("view", trained_run.root, "--port", port)
+    done = forked("view", trained_run.root, "--port", port)
     assert done.returncode == 1
     assert "found an address that cannot be used" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -226,7 +226,7 @@ def test_a_port_that_is_taken(trained_run, equipoise, address):
         assert another != address
 
 
-def test_a_folder_without_maps(tmp_path, equipoise):
-    done = equipoise("view", tmp_path)
+def test_a_folder_without_maps(tmp_path, forked):
+    done = forked("view", tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "found no aligned scene and no GeoTIFF; wanted" in done.stderr

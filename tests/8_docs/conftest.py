@@ -58,9 +58,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 shutil.copy(source, root / target)
         _write_region(root)
         write_sen1floods11(root / "sen1floods11", np.random.default_rng(0))
+        options = {"chunk": 256, "predict": SHORT["predict"]}
+        (root / "short_batch.yaml").write_text(yaml.safe_dump(options))
         equipoise.batch(
             "regions.gpkg", "model", output="out", catalog="catalog", dates="2024-05-01/2024-05-31", workers=1,
-            admin="districts.gpkg", options={"chunk": 256, "predict": SHORT["predict"]},
+            admin="districts.gpkg", options=options,
         )  # fmt: skip
     return root
 

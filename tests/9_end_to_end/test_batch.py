@@ -47,14 +47,14 @@ def test_the_last_lines_say_what_is_where(batch_run, batch_done):
     assert said(batch_done) == []
 
 
-def test_a_second_run_does_nothing(batch_run, batch_done):
+def test_a_second_run_does_nothing(batch_run, batch_done, forked):
     def inodes() -> dict[str, tuple[int, int]]:
         files = [path for path in batch_run.out.rglob("*") if path.suffix in (".tif", ".vrt", ".qml")]
         units = [path for path in (batch_run.out / "units").rglob("*") if path.is_file()]
         return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in (*files, *units)}
 
     before = inodes()
-    again = batch_run()
+    again = batch_run(command=forked)
     assert again.returncode == 0, again.stderr
     assert "units       7 done; 0 now, in 0.0 s" in again.stdout
     assert "workers" not in again.stdout, "nobody is needed where there is nothing to do"
@@ -62,15 +62,15 @@ def test_a_second_run_does_nothing(batch_run, batch_done):
     batch_run.check_whole()
 
 
-def test_scripts_are_answered_in_json(batch_run, batch_done):
-    done = json.loads(batch_run("--json").stdout)
+def test_scripts_are_answered_in_json(batch_run, batch_done, forked):
+    done = json.loads(batch_run("--json", command=forked).stdout)
     assert (done["counts"], done["folder"]) == ({"done": 7}, str(batch_run.out))
-    assert json.loads(batch_run("--dry-run", "--json").stdout)["estimate"]["units"] == 7
+    assert json.loads(batch_run("--dry-run", "--json", command=forked).stdout)["estimate"]["units"] == 7
 
 
-def test_the_estimate_of_a_finished_run_is_nothing(batch_run, batch_done):
+def test_the_estimate_of_a_finished_run_is_nothing(batch_run, batch_done, forked):
     before = {path: path.stat().st_mtime_ns for path in batch_run.out.rglob("*")}
-    told = batch_run("--dry-run")
+    told = batch_run("--dry-run", command=forked)
     assert told.returncode == 0, told.stderr
     assert "units       7: 7 done, 0 with nothing to map, 0 to do" in told.stdout
     assert "to map      0 px" in told.stdout

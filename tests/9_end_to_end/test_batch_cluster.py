@@ -75,7 +75,7 @@ def test_lines_for_people_go_to_standard_error(remote):
     assert f"report      {run.out / 'report.html'}" in done.stderr
 
 
-def test_what_a_lost_ledger_forgot_is_found_and_what_was_altered_is_done_again(batch_run, remote, workers):
+def test_what_a_lost_ledger_forgot_is_found_and_what_was_altered_is_done_again(batch_run, remote, workers, forked):
     run = batch_run.of("altered")
     shutil.copytree(remote[0].out, run.out)
     (run.out / "ledger.gpkg").unlink()
@@ -83,8 +83,8 @@ def test_what_a_lost_ledger_forgot_is_found_and_what_was_altered_is_done_again(b
     content = bytearray(altered.read_bytes())
     content[len(content) // 2] ^= 1
     altered.write_bytes(content)
-    assert "7 done; 0 now" in run("--scheduler", workers.address).stdout, "sizes alone are looked at"
-    again = run("--scheduler", workers.address, "--verify")
+    assert "7 done; 0 now" in run("--scheduler", workers.address, command=forked).stdout, "sizes alone are looked at"
+    again = run("--scheduler", workers.address, "--verify", command=forked)
     assert again.returncode == 0, again.stderr
     assert "7 done; 1 now" in again.stdout
     assert said(again) == ["unit utm33n_e0216_n4156: its files are not those that were written; doing it again"]
@@ -93,7 +93,9 @@ def test_what_a_lost_ledger_forgot_is_found_and_what_was_altered_is_done_again(b
 
 
 @pytest.mark.parametrize("is_declared", [False, True], ids=["undeclared", "declared"])
-def test_units_of_a_truncated_file_are_set_aside_until_it_is_mended(batch_run, batch_done, workers, is_declared):
+def test_units_of_a_truncated_file_are_set_aside_until_it_is_mended(
+    batch_run, batch_done, workers, forked, is_declared
+):
     whole, name = batch_run.catalog / f"{ITEM}.vv.tif", "declared" if is_declared else "undeclared"
     broken = batch_run.inputs / f"catalog_{name}" / whole.name
 
@@ -105,7 +107,7 @@ def test_units_of_a_truncated_file_are_set_aside_until_it_is_mended(batch_run, b
     broken.unlink()
     broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     command = ("--scheduler", workers.address, "--attempts", "2", "--mosaic", "none")
-    done = run(*command)
+    done = run(*command, command=forked)
     assert done.returncode == 1
     (line,) = said(done)
     assert line.startswith("equipoise: 5 unit(s) set aside; ")
@@ -116,13 +118,13 @@ def test_units_of_a_truncated_file_are_set_aside_until_it_is_mended(batch_run, b
     assert {rows[unit]["state"] for unit in OTHERS} == {"done"}
     run.check_whole()
     broken.write_bytes(whole.read_bytes())
-    mended = run(*command, "--retry-failed")
+    mended = run(*command, "--retry-failed", command=forked)
     assert mended.returncode == 0, mended.stderr
     assert run.hashes(items=False) == batch_run.hashes(items=False)
     run.check_whole()
 
 
-def test_files_on_the_network_are_fetched_once_and_what_is_away_is_told(batch_run, batch_done, workers):
+def test_files_on_the_network_are_fetched_once_and_what_is_away_is_told(batch_run, batch_done, workers, forked):
     with file_server(batch_run.catalog) as server:
 
         def change(item: str, assets: dict) -> None:
@@ -132,7 +134,7 @@ def test_files_on_the_network_are_fetched_once_and_what_is_away_is_told(batch_ru
         run = batch_run.of("network", catalog=changed_catalog(batch_run, "catalog_network", change))
         server.failures = {f"{ITEM}.vv.tif": [404] * 1000, "S2_33.red.tif": [503, 503]}
         command = ("--scheduler", workers.address, "--attempts", "2", "--mosaic", "none", "--allow-network")
-        done = run(*command)
+        done = run(*command, command=forked)
         assert done.returncode == 1
         assert [line.partition(";")[0] for line in said(done)] == ["equipoise: 5 unit(s) set aside"]
         rows = run.ledger()
@@ -145,7 +147,7 @@ def test_files_on_the_network_are_fetched_once_and_what_is_away_is_told(batch_ru
         assert set(server.requests.values()) == {1}, server.requests
         run.check_whole()
         server.failures.clear()
-        mended = run(*command, "--retry-failed")
+        mended = run(*command, "--retry-failed", command=forked)
         assert mended.returncode == 0, mended.stderr
         assert server.requests.pop(f"{ITEM}.vv.tif") == 1
         assert server.requests.pop(f"{ITEM}.vh.tif") == 1
@@ -154,7 +156,7 @@ def test_files_on_the_network_are_fetched_once_and_what_is_away_is_told(batch_ru
     run.check_whole()
 
 
-def test_a_client_that_is_killed_leaves_a_cluster_that_takes_the_same_command(batch_run, batch_done, workers):
+def test_a_client_that_is_killed_leaves_a_cluster_that_takes_the_same_command(batch_run, batch_done, workers, forked):
     run = batch_run.of("client_killed")
     command = ("--scheduler", workers.address, "--mosaic", "none")
     with started(run, *command) as process:
@@ -162,7 +164,7 @@ def test_a_client_that_is_killed_leaves_a_cluster_that_takes_the_same_command(ba
         process.kill()
         process.wait()
     assert workers.is_alive
-    done = run(*command)
+    done = run(*command, command=forked)
     assert done.returncode == 0, done.stderr
     assert run.hashes() == batch_run.hashes()
     assert {(row["attempts"], row["losses"]) for row in run.ledger().values()} == {(0, 0)}
@@ -197,7 +199,7 @@ def _fill_up(folder, resize) -> None:
     pytest.fail("the disk could not be made smaller")
 
 
-def test_a_full_disk_ends_the_run_and_is_no_fault_of_a_unit(batch_run, batch_done, workers, small_disk):
+def test_a_full_disk_ends_the_run_and_is_no_fault_of_a_unit(batch_run, batch_done, workers, forked, small_disk):
     folder, resize = small_disk
     run = batch_run.of("full")
     command = ("--scheduler", workers.address, "--mosaic", "none")
@@ -216,7 +218,7 @@ def test_a_full_disk_ends_the_run_and_is_no_fault_of_a_unit(batch_run, batch_don
     assert {name for name, row in rows.items() if row["state"] == "done"} <= set(run.published())
     assert run.leftovers() == []
     resize("64m")
-    again = run(*command)
+    again = run(*command, command=forked)
     assert again.returncode == 0, again.stderr
     assert run.hashes() == batch_run.hashes()
     run.check_whole()

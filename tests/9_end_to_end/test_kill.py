@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def survivor(finished, tmp_path_factory, equipoise):
+def survivor(finished, tmp_path_factory, equipoise, forked):
     """A run that was killed twice and then let through; what the last command printed comes with it."""
     root = tmp_path_factory.mktemp("killed") / "run"
     command = ("run", finished.config, "-o", root)
@@ -20,7 +20,7 @@ def survivor(finished, tmp_path_factory, equipoise):
     assert not (root / "predictions" / "embedded.classes.tif").exists(), "killed too late: the map was written"
     kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("row-*.npz")}
     assert "predict" not in json.loads((root / "manifest.json").read_text())["stages"]
-    return root, kept, equipoise("-v", *command)
+    return root, kept, forked("-v", *command)
 
 
 def test_the_command_goes_on_where_it_was_killed(survivor):

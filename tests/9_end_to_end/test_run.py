@@ -121,22 +121,22 @@ def test_the_evaluation_is_whole_and_the_report_shows_it(finished):
     assert "Utilization calibration error" in page
 
 
-def test_a_second_run_does_nothing(finished, equipoise):
+def test_a_second_run_does_nothing(finished, forked):
     before = {path: path.stat().st_mtime_ns for path in finished.root.rglob("*") if path.is_file()}
-    again = equipoise("run", finished.config, "-o", finished.root)
+    again = forked("run", finished.config, "-o", finished.root)
     assert _stages(again) == dict.fromkeys(STAGES, "unchanged")
     after = {path: path.stat().st_mtime_ns for path in finished.root.rglob("*") if path.is_file()}
     assert {path.name for path in after if after[path] != before.get(path)} <= {"config.yaml"}
 
 
-def test_chips_are_classified_by_the_same_trainer(tmp_path, equipoise):
+def test_chips_are_classified_by_the_same_trainer(tmp_path, forked):
     chips = write_chips(tmp_path / "chips", count=30, size=32)
     record = template_record("chips")
     record["tile"]["patch_size"] = 32
     record["train"] = {"depth": 2, "decoder_channels": [16, 8], "epochs": 2, "batch_size": 6, "device": "cpu"}
     record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100, "robustness_patches": 4}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
-    done = equipoise("run", tmp_path / "config.yaml", "-o", tmp_path / "run")
+    done = forked("run", tmp_path / "config.yaml", "-o", tmp_path / "run")
     assert tuple(_stages(done)) == STAGES
     table = gpd.read_parquet(tmp_path / "run" / "predictions" / "chips.parquet")
     assert len(table) == 30
@@ -152,7 +152,7 @@ def test_chips_are_classified_by_the_same_trainer(tmp_path, equipoise):
 
 
 @pytest.mark.real
-def test_real_imagery_is_mapped_where_it_lies(tmp_path, data_folder, equipoise):
+def test_real_imagery_is_mapped_where_it_lies(tmp_path, data_folder, forked):
     """The labelled real sample, from its template, with two epochs: maps of three places in three zones."""
     from equipoise.pipeline.demo import prepare_demo
 
@@ -161,7 +161,7 @@ def test_real_imagery_is_mapped_where_it_lies(tmp_path, data_folder, equipoise):
     record["train"] |= {"epochs": 2, "depth": 2, "decoder_channels": [16, 8], "device": "cpu"}
     record["evaluate"] = {"single_modality": False, "rolls": 1, "bootstrap": 100, "robustness": False}
     path.write_text(yaml.safe_dump(record, sort_keys=False))
-    done = equipoise("run", path, "-o", tmp_path / "run")
+    done = forked("run", path, "-o", tmp_path / "run")
     assert tuple(_stages(done)) == STAGES
     values = {item["value"] for item in record["classes"]}
     for scene in record["scenes"]:
