@@ -70,11 +70,7 @@ absent, batch normalisation, as most fusion networks are built."""
 REFERENCES = ("plain", "plain, batch norm", "conventional", "early fusion")
 
 #: Trained only when asked for (``--further``): they are not in the committed table.
-FURTHER = (
-    "response", "inverse_reliance", "ogm_ge", "mmpareto", "dropout, auxiliary", "consistency, response",
-    "explanation_erasing, dropout", "shared_private, dropout", "distilled, dropout",
-    "attention, dropout", "attention, consistency, auxiliary",
-)  # fmt: skip
+FURTHER = ("consistency, response",)
 
 
 def known(*, further: bool = False) -> dict[str, Recipe]:
