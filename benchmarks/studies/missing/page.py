@@ -1,5 +1,6 @@
 """The tables of the study in the docs, from saved numbers only."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ BEGIN, END = "<!-- table: benchmarks/studies/missing/run.py -->", "<!-- end of t
 
 #: Where a reference is no more than this behind networks of one sensor alone, there is no way to go.
 _LEAST_WAY = 0.01
+
+_MEASURED_END = "<!-- end of measured -->"
+_MEASURED = re.compile(rf"<!-- measured: (?P<recipe>[^>]+) -->.*?{_MEASURED_END}", re.DOTALL)
 
 _TITLES = {
     "oracle": "Oracle scene (EO, SAR, IR; five classes; test patches that nobody saw)",
@@ -24,6 +28,25 @@ def write_page(record: Mapping[str, Any], page: Path) -> None:
         *_headline(record), "", *(line for place in record["places"] for line in [*_table(record, place), ""]),
     ])  # fmt: skip
     page.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+def write_measured(record: Mapping[str, Any], folder: Path) -> None:
+    """Put a line about a recipe into every page that asks for it: ``<!-- measured: recipe -->`` begins it."""
+    for page in sorted(folder.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        told = _MEASURED.sub(lambda found: "".join(_measured(record, found["recipe"])), text)
+        if told != text:
+            page.write_text(told, encoding="utf-8")
+
+
+def _measured(record: Mapping[str, Any], recipe: str) -> Iterator[str]:
+    cost = record["ms_a_step"]
+    yield f"<!-- measured: {recipe} -->\n"
+    yield f"**Measured.** `{recipe}`, in points of mean IoU against plain training (95 %):\n"
+    for place, found in record["against"].items():
+        worst, full = (_gain(found["plain"][recipe], key) for key in ("worst", "full"))
+        yield f"{_PLACES.get(place, place)}: worst subset {worst}, all sensors {full};\n"
+    yield f"{cost[recipe] / cost['plain']:.2f} times its time. [The study](index.md) compares all.\n{_MEASURED_END}"
 
 
 def _headline(record: Mapping[str, Any]) -> Iterator[str]:

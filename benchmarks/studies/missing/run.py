@@ -7,8 +7,8 @@ test figures are what is reported.
 
 The real part needs ``EQUIPOISE_DATA``, the folder with the real samples. Run by ``make study``, or alone; ``--smoke``
 makes it short, ``--only NAME`` trains some recipes. Writes ``benchmarks/studies/missing.json``,
-``docs/figures/missing.png`` and the tables of ``docs/missing/index.md``. Finished runs are kept in
-``runs/studies/missing``: a study that was stopped goes on.
+``docs/figures/missing.png``, tables of ``docs/missing/index.md`` and lines of the pages beside it. Finished runs are
+kept in ``runs/studies/missing``: a study that was stopped goes on.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from equipoise.models.balancing.strategy import parts_of
 from equipoise.pipeline.run_folder import package_versions
 from missing.counting import counted, subset_names
 from missing.figure import draw
-from missing.page import write_page
+from missing.page import write_measured, write_page
 from missing.places import Place, oracle_place, real_place
 from missing.recipes import REFERENCES, Recipe, known
 from missing.sums import best, gains, mean_iou, summed
@@ -174,6 +174,7 @@ def main() -> None:
     draw(record, figure)
     if whole:
         write_page(record, ROOT / "docs" / "missing" / "index.md")
+        write_measured(record, ROOT / "docs" / "missing")
     print(f"best by validation: {record['best']}; wrote {target.relative_to(ROOT)} and {figure.relative_to(ROOT)}")
 
 
