@@ -91,11 +91,11 @@ def cost(recipe: Recipe) -> Found:
     """
     torch.set_num_threads(1)
     spent = []
-    for steps in COST_STEPS:
+    for steps in (COST_STEPS[0], *COST_STEPS):  # the first one pays for what only a first training does
         began = time.process_time()
         oracle_place(steps=steps, epochs=1).train(recipe, 0)
         spent.append(time.process_time() - began)
-    return {"ms": 1000 * (spent[1] - spent[0]) / (COST_STEPS[1] - COST_STEPS[0])}
+    return {"ms": 1000 * (spent[2] - spent[1]) / (COST_STEPS[1] - COST_STEPS[0])}
 
 
 def joined(
