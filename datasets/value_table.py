@@ -148,7 +148,10 @@ def _mean(
 
 def _read(path: Path, columns: Sequence[str], *, scene: str) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype={SCENE: str, DATE: str}, encoding="utf-8-sig")
+        # Not unpacked, whatever its name: a small archive can hold more than any memory.
+        table = pd.read_csv(
+            path, dtype={SCENE: str, DATE: str}, encoding="utf-8-sig", compression=None, skipinitialspace=True
+        )
         if missing := [name for name in columns if name not in table]:
             raise KeyError(f"no column {', '.join(missing)} among {', '.join(map(str, table.columns))}")
         table = table.assign(**{name: pd.to_numeric(table[name]) for name in columns})

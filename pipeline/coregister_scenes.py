@@ -146,11 +146,7 @@ def align_scene(
     missing = dict(files.missing)
     images = _opened(files, modalities, missing, is_part=part is not None)
     if not images and part is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        AlignedStack(
-            name=files.name, geobox=part, modalities=tuple(modalities), present={}, missing=missing, group=files.group
-        ).save(folder / "stack.json")
-        return {}
+        return _save_nothing(files, tuple(modalities), part, missing, folder)
     anchor = reference if reference in images else next(iter(images))
     grid = part or reference_grid(images[anchor])
     for scene in images.values() if part is None else ():
@@ -163,14 +159,9 @@ def align_scene(
         placements[name] = placement
         if not placement.registration.applied:
             log.warning("scene '%s', %s: %s", files.name, name, placement.registration.note)
-        try:
-            _write_modality(opened[name], grid, placement, stem=folder / name)
-        except AlignmentError:
-            if part is None:
-                raise
+        if not _write_modality(opened[name], grid, placement, stem=folder / name, is_part=part is not None):
             missing[name] = NOTHING_HERE
-            continue
-        if with_pictures and not opened[name].uniform:
+        elif with_pictures and not opened[name].uniform:
             quicklooks |= quicklook(opened[name], grid, placement)
     labels = None if files.labels is None else _write_labels(files.labels, grid, classes, path=folder / "labels.tif")
     if with_pictures:
@@ -178,6 +169,17 @@ def align_scene(
         write_aligned_styles(sorted(folder.glob("*.tif")), classes=classes)
     _stack(files, tuple(modalities), grid, opened, placements, missing, labels, folder).save(folder / "stack.json")
     return {name: placements[name] for name in opened}
+
+
+def _save_nothing(
+    files: SceneFiles, modalities: tuple[str, ...], part: GeoBox, missing: Mapping[str, str], folder: Path
+) -> dict[str, Placement]:
+    """Describe a part of a scene in which no modality has a valid pixel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    AlignedStack(
+        name=files.name, geobox=part, modalities=modalities, present={}, missing=missing, group=files.group
+    ).save(folder / "stack.json")
+    return {}
 
 
 def _stack(
@@ -221,13 +223,19 @@ def _opened(
     return opened
 
 
-def _write_modality(scene: Scene, grid: GeoBox, placement: Placement, *, stem: Path) -> None:
-    """Write a modality's bands, its quality codes and what is known of its position."""
-    write_aligned(scene, grid, placement, path=stem.with_name(f"{stem.name}.tif"))
+def _write_modality(scene: Scene, grid: GeoBox, placement: Placement, *, stem: Path, is_part: bool) -> bool:
+    """Write a modality's bands, its quality codes and what is known of its position; False: not a pixel is there."""
+    try:
+        write_aligned(scene, grid, placement, path=stem.with_name(f"{stem.name}.tif"))
+    except AlignmentError:
+        if not is_part:
+            raise
+        return False
     if scene.quality is not None:
         write_quality(scene, grid, placement, path=stem.with_name(f"{stem.name}.quality.tif"))
     if placement.layer is not None:
         placement.layer.save(stem.with_name(f"{stem.name}.registration.tif"))
+    return True
 
 
 def _write_labels(source: Path, grid: GeoBox, classes: Sequence[ClassOptions], *, path: Path) -> Path:

@@ -59,9 +59,10 @@ def with_tables(
 def say_alike(normaliser: Normaliser, modalities: Mapping[str, ModalityOptions]) -> None:
     """Say which tables tell the same of all training scenes: there is nothing to learn of them."""
     for name, statistics in normaliser.training.items():
-        low, high = (np.array([band[place] for band in statistics.percentiles or ()]) for place in (0, -1))
-        width = np.array(statistics.resolution or ())
-        if modalities[name].table is not None and (high - low <= width).all():
+        if modalities[name].table is None or statistics.percentiles is None or statistics.resolution is None:
+            continue
+        low, high = (np.array([band[place] for band in statistics.percentiles]) for place in (0, -1))
+        if (high - low <= np.array(statistics.resolution)).all():
             log.warning(
                 "'%s' holds the same values for all training scenes: the network cannot learn what others mean; add "
                 "scenes that differ in them, or do not trust it there", name,

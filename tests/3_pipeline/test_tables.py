@@ -1,6 +1,7 @@
 """Tables: weather and angles that hold for a whole scene, from CSV to maps."""
 
 import csv
+import gzip
 import json
 import logging
 import re
@@ -235,6 +236,18 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_line(tmp_path, text, word
     with pytest.raises(SceneError, match=re.escape(words)) as caught:
         _series(tmp_path, text)
     assert "\n" not in str(caught.value)
+
+
+def test_spaces_after_commas_are_no_part_of_names(tmp_path):
+    rows = "id, date, rain\na, 2024-07-09, 1\na, 2024-07-11, 2\nb, 2024-07-11, 9\n"
+    assert _series(tmp_path, rows) == {"rain 4-2 d": 1.0, "rain 2-0 d": 2.0}
+
+
+def test_a_packed_table_is_not_unpacked(tmp_path):
+    path = tmp_path / "weather.csv.gz"
+    path.write_bytes(gzip.compress(b"rain\n1\n"))
+    with pytest.raises(SceneError, match="found no usable table"):
+        read_values(path, ["rain"], scene="a")
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
